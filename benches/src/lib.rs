@@ -1,0 +1,1 @@
+//! Criterion benches with the roofline beside each time.

@@ -1,0 +1,1 @@
+//! Record once, reverse, plan, verify, replay.

@@ -1,0 +1,1 @@
+//! Diffusion denoisers that record themselves, and their checkpoint names.

@@ -1,0 +1,1 @@
+//! Shapes, slots and the arena of galatea's record-once programs.

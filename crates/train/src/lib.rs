@@ -1,0 +1,1 @@
+//! Training diffusion language models: objectives as programs, checkpoints, logs.

@@ -1,0 +1,1 @@
+//! The fused ops of galatea: reference, CPU kernels, programs and backends.
