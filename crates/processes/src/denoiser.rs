@@ -1,0 +1,52 @@
+//! The model, as the rest of the stack sees it.
+
+use ndarray::{ArrayRef2, ArrayRef3};
+
+/// A model of clean tokens given noisy ones: the only thing a user brings for a token process.
+pub trait Denoiser {
+    /// What can go wrong in the model.
+    type Error;
+
+    /// Writes the unnormalised log p(x_0 | x_t) of every position.
+    ///
+    /// # Shapes
+    /// `x_t` \[batch, len\] ids; `t` in \[0, 1\] (0 = data, 1 = noise; a time-free model ignores it);
+    /// `logits` \[batch, len, vocab\], every entry of which is overwritten.
+    ///
+    /// # Errors
+    /// Whatever the model reports.
+    fn denoise(&mut self, x_t: &ArrayRef2<u32>, t: f64, logits: &mut ArrayRef3<f32>) -> Result<(), Self::Error>;
+}
+
+/// A model of clean embeddings given noisy ones: the counterpart of [`Denoiser`] for Gaussian noise.
+pub trait EmbeddingDenoiser {
+    /// What can go wrong in the model.
+    type Error;
+
+    /// Writes the prediction of the clean embeddings.
+    ///
+    /// # Shapes
+    /// `z_t` \[batch, len, d\], x_0_hat \[batch, len, d\], every entry of which is overwritten.
+    ///
+    /// # Errors
+    /// Whatever the model reports.
+    fn denoise(&mut self, z_t: &ArrayRef3<f32>, t: f64, x_0_hat: &mut ArrayRef3<f32>) -> Result<(), Self::Error>;
+}
+
+macro_rules! forward {
+    ($($pointer:ty),*) => {$(
+        impl<D: Denoiser + ?Sized> Denoiser for $pointer {
+            type Error = D::Error;
+            fn denoise(&mut self, x_t: &ArrayRef2<u32>, t: f64, logits: &mut ArrayRef3<f32>) -> Result<(), D::Error> {
+                (**self).denoise(x_t, t, logits)
+            }
+        }
+        impl<D: EmbeddingDenoiser + ?Sized> EmbeddingDenoiser for $pointer {
+            type Error = D::Error;
+            fn denoise(&mut self, z_t: &ArrayRef3<f32>, t: f64, x_0_hat: &mut ArrayRef3<f32>) -> Result<(), D::Error> {
+                (**self).denoise(z_t, t, x_0_hat)
+            }
+        }
+    )*};
+}
+forward!(&mut D, Box<D>);

@@ -1,0 +1,65 @@
+//! What can be wrong with a process or its arguments.
+
+/// Why a process could not be built or applied.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A vocabulary too small to diffuse over.
+    #[error("a vocabulary needs at least {expected} ids, found {found}; count the mask id when the limit is a mask")]
+    Vocabulary {
+        /// The smallest vocabulary that works.
+        expected: usize,
+        /// The size that was given.
+        found: usize,
+    },
+    /// A token id outside the vocabulary.
+    #[error("token {token} at row {row}, position {position} is outside the vocabulary of {vocab} ids")]
+    Token {
+        /// The id.
+        token: u32,
+        /// Its row in the batch.
+        row: usize,
+        /// Its position in the row.
+        position: usize,
+        /// The vocabulary's size.
+        vocab: usize,
+    },
+    /// The mask id outside the vocabulary.
+    #[error(
+        "the mask id {mask} is outside the vocabulary of {vocab} ids; use vocab + 1 and the last id for a new mask"
+    )]
+    Mask {
+        /// The mask id.
+        mask: u32,
+        /// The vocabulary's size.
+        vocab: usize,
+    },
+    /// An array of another shape than the others ask for.
+    #[error("{array} has shape {found:?}, expected {expected:?}")]
+    Shape {
+        /// The array's name.
+        array: &'static str,
+        /// The shape that fits the other arguments.
+        expected: Vec<usize>,
+        /// The shape that was given.
+        found: Vec<usize>,
+    },
+    /// A number outside its range.
+    #[error("{parameter} must be {expected}, found {found}")]
+    Parameter {
+        /// The parameter's name.
+        parameter: &'static str,
+        /// The range that it must lie in, in words.
+        expected: &'static str,
+        /// The value that was given.
+        found: f64,
+    },
+}
+
+/// An [`Error::Shape`] unless the two shapes agree.
+pub(crate) fn same_shape(array: &'static str, expected: &[usize], found: &[usize]) -> Result<(), Error> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(Error::Shape { array, expected: expected.to_vec(), found: found.to_vec() })
+}

@@ -1,0 +1,19 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+pub mod categorical;
+pub mod denoiser;
+pub mod error;
+pub mod gaussian;
+pub mod objectives;
+pub mod prediction;
+pub mod step;
+pub mod times;
+
+pub use categorical::{Categorical, Limit};
+pub use denoiser::{Denoiser, EmbeddingDenoiser};
+pub use error::Error;
+pub use gaussian::{Gaussian, Variance, VarianceExploding};
+pub use prediction::{Conversion, Prediction};
+pub use step::{CategoricalStep, GaussianStep};
+pub use times::Times;
