@@ -207,24 +207,7 @@ impl Categorical {
     /// If `p_x_0` is not \[vocab\] long.
     pub fn posterior_kl(&self, alpha_bar_t: f64, alpha_bar_s: f64, x_t: u32, x_0: u32, p_x_0: &[f64]) -> f64 {
         assert_eq!(p_x_0.len(), self.vocab, "posterior_kl: p_x_0 must have one probability per id");
-        let bayes = Bayes::new(self, alpha_bar_t, alpha_bar_s, x_t);
-        let hot = |k: usize| f64::from(u8::from(k == x_0 as usize));
-        let (mut q_total, mut p_total) = (0.0, 0.0);
-        for (k, &p) in p_x_0.iter().enumerate() {
-            q_total += bayes.joint(k as u32, hot(k));
-            p_total += bayes.joint(k as u32, p);
-        }
-        if self.stays(x_t) || q_total <= 0.0 {
-            return 0.0;
-        }
-        let mut kl = 0.0;
-        for (k, &p) in p_x_0.iter().enumerate() {
-            let q = bayes.joint(k as u32, hot(k)) / q_total;
-            if q > 0.0 {
-                kl += q * (q * p_total / bayes.joint(k as u32, p)).ln();
-            }
-        }
-        kl
+        Bayes::new(self, alpha_bar_t, alpha_bar_s, x_t).kl(x_0, |k| p_x_0[k]).nats
     }
 
     /// KL(q(x_1 | x_0) || pi) in nats: what the bound pays for signal left at t = 1.
@@ -308,4 +291,32 @@ impl<'a> Bayes<'a> {
     pub(crate) fn joint(&self, k: u32, p: f64) -> f64 {
         self.likelihood(k) * self.marginal(k, p)
     }
+
+    /// KL of the posterior of `x_0` from that of the distribution `p`.
+    pub(crate) fn kl(&self, x_0: u32, p: impl Fn(usize) -> f64) -> Kl {
+        let hot = |k: usize| f64::from(u8::from(k == x_0 as usize));
+        let (mut q_total, mut p_total) = (0.0, 0.0);
+        for k in 0..self.process.vocab {
+            q_total += self.joint(k as u32, hot(k));
+            p_total += self.joint(k as u32, p(k));
+        }
+        if self.process.stays(self.x_t) || q_total <= 0.0 {
+            return Kl { nats: 0.0, q_total: 0.0, p_total };
+        }
+        let mut nats = 0.0;
+        for k in 0..self.process.vocab {
+            let q = self.joint(k as u32, hot(k)) / q_total;
+            if q > 0.0 {
+                nats += q * (q * p_total / self.joint(k as u32, p(k))).ln();
+            }
+        }
+        Kl { nats, q_total, p_total }
+    }
+}
+
+/// A KL of posteriors with its two normalisers; `q_total` is 0 where nothing can change.
+pub(crate) struct Kl {
+    pub(crate) nats: f64,
+    pub(crate) q_total: f64,
+    pub(crate) p_total: f64,
 }

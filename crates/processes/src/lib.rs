@@ -10,6 +10,9 @@ pub mod prediction;
 pub mod step;
 pub mod times;
 
+#[cfg(test)]
+mod laws;
+
 pub use categorical::{Categorical, Limit};
 pub use denoiser::{Denoiser, EmbeddingDenoiser};
 pub use error::Error;
