@@ -44,6 +44,18 @@ pub enum Error {
         /// The shape that was given.
         found: Vec<usize>,
     },
+    /// A matrix row that is no probability distribution.
+    #[error(
+        "row {row} of the matrix of step {step} sums to {sum} or has a negative entry; each row must be a distribution"
+    )]
+    Stochastic {
+        /// The step of the chain.
+        step: usize,
+        /// The row.
+        row: usize,
+        /// What the row sums to.
+        sum: f64,
+    },
     /// A number outside its range.
     #[error("{parameter} must be {expected}, found {found}")]
     Parameter {

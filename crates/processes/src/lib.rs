@@ -3,6 +3,7 @@
 
 pub mod categorical;
 pub mod denoiser;
+pub mod dense;
 pub mod error;
 pub mod gaussian;
 pub mod objectives;
@@ -15,6 +16,7 @@ mod laws;
 
 pub use categorical::{Categorical, Limit};
 pub use denoiser::{Denoiser, EmbeddingDenoiser};
+pub use dense::Dense;
 pub use error::Error;
 pub use gaussian::{Gaussian, Variance, VarianceExploding};
 pub use prediction::{Conversion, Prediction};

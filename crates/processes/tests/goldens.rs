@@ -3,7 +3,7 @@
 
 use galatea_processes::objectives::rounding::Rounding;
 use galatea_processes::objectives::{bound, d3pm, embedding, flow, masked, score_entropy, softmax, uniform};
-use galatea_processes::{Categorical, Gaussian, Limit, Variance};
+use galatea_processes::{Categorical, Dense, Gaussian, Limit, Variance};
 use galatea_schedules::{AnySchedule, Betas, Geometric, Linear, LogLinear, Schedule, Spacing};
 use galatea_testkit::{Fixture, relative, relative_to_max};
 use ndarray::{Array1, Array2};
@@ -302,6 +302,63 @@ fn d3pm_matrices_and_posteriors() {
             assert!(relative(&found, &expected, 1.0) < 1e-12, "{name}: soft posterior at {soft:?}");
         }
     }
+}
+
+#[test]
+fn d3pm_structured_matrices_and_posteriors() {
+    for name in [
+        "matrices_uniform_linear",
+        "matrices_absorbing_mid_jsd",
+        "matrices_band_linear_band2",
+        "matrices_gaussian_linear",
+        "matrices_gaussian_linear_band2",
+        "matrices_nearest_linear",
+    ] {
+        let golden = fixture(name);
+        let betas = golden.vec("betas");
+        let chain = match name {
+            "matrices_band_linear_band2" => Dense::band(5, &betas, 2),
+            "matrices_gaussian_linear" => Dense::discretised_gaussian(5, &betas, 4),
+            "matrices_gaussian_linear_band2" => Dense::discretised_gaussian(5, &betas, 2),
+            "matrices_nearest_linear" => {
+                Dense::exponential(&Array2::from_shape_vec((5, 5), golden.vec("generator")).unwrap(), &betas)
+            }
+            _ => Dense::new(betas.iter().map(|beta| d3pm_process(name).transition(1.0 - beta)).collect()),
+        }
+        .unwrap();
+        let (q, q_bar) = (golden.vec("Q"), golden.vec("Qbar"));
+        for i in 0..chain.steps() {
+            let found: Vec<f64> = chain.q(i).iter().copied().collect();
+            assert!(relative(&found, &q[i * 25..][..25], 1.0) < 1e-12, "{name}: Q at {i}");
+            let found: Vec<f64> = chain.q_bar(i).iter().copied().collect();
+            assert!(relative(&found, &q_bar[i * 25..][..25], 1.0) < 1e-12, "{name}: Q_bar at {i}");
+        }
+        let mut found = vec![0.0; 5];
+        for (triple, expected) in rows(&golden, "triples_t_xt_x0").iter().zip(rows(&golden, "posterior")) {
+            let mut hot = vec![0.0; 5];
+            hot[triple[2] as usize] = 1.0;
+            chain.posterior(triple[0] as usize, triple[1] as u32, &hot, &mut found);
+            assert!(relative(&found, &expected, 1.0) < 1e-12, "{name}: posterior at {triple:?}");
+        }
+        let soft = rows(&golden, "soft_t_xt_p");
+        for (i, soft) in soft.iter().enumerate() {
+            chain.posterior(soft[0] as usize, soft[1] as u32, &soft[2..], &mut found);
+            assert!(relative(&found, &rows(&golden, "posterior_soft")[i], 1.0) < 1e-12, "{name}: soft posterior {i}");
+            chain.marginal(soft[0] as usize, &soft[2..], &mut found);
+            assert!(relative(&found, &rows(&golden, "marginal_soft")[i], 1.0) < 1e-12, "{name}: soft marginal {i}");
+        }
+    }
+}
+
+#[test]
+fn matrices_that_are_no_chain_are_refused() {
+    assert!(Dense::new(vec![]).is_err());
+    assert!(Dense::new(vec![Array2::zeros((2, 3))]).is_err());
+    assert!(Dense::new(vec![Array2::eye(3), Array2::eye(2)]).is_err());
+    let message = Dense::new(vec![Array2::eye(3) * 0.5]).unwrap_err().to_string();
+    assert!(message.contains("row 0 of the matrix of step 0 sums to 0.5"), "{message}");
+    assert!(Dense::band(4, &[9.0], 3).is_err());
+    assert!(Dense::exponential(&Array2::eye(3), &[1.0]).is_err());
 }
 
 #[test]
