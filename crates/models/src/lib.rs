@@ -1,1 +1,15 @@
-//! Diffusion denoisers that record themselves, and their checkpoint names.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod denoiser;
+mod dit;
+mod encoder;
+mod error;
+mod model;
+pub mod weights;
+
+pub use denoiser::{NetDenoiser, NetEmbeddingDenoiser};
+pub use dit::Dit;
+pub use encoder::{Encoder, Nonlinearity, Norm, NormPlace, Positions, TimeInput};
+pub use error::Error;
+pub use model::{Model, Rounding};

@@ -1,1 +1,13 @@
-//! Shapes, slots and the arena of galatea's record-once programs.
+#![doc = include_str!("../README.md")]
+
+mod dtype;
+mod memory;
+mod shape;
+mod slot;
+
+pub use dtype::{DType, Elem};
+pub use memory::Memory;
+pub use shape::Shape;
+pub use slot::{Region, Slot};
+
+pub use half::{bf16, f16};

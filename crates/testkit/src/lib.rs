@@ -5,7 +5,7 @@ pub mod finite;
 pub mod fixture;
 
 pub use finite::derivative;
-pub use fixture::{Fixture, golden};
+pub use fixture::{Fixture, golden, skipped};
 
 /// The largest |a - b| relative to the largest |b| (the measure that the goldens' tolerances are stated in).
 pub fn relative_to_max(a: &[f64], b: &[f64]) -> f64 {

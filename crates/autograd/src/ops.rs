@@ -1,0 +1,156 @@
+//! The methods that record one op each: what a model is written in.
+
+use crate::{Recorder, Var};
+use galatea_kernels::{Activation, AttentionMask, Chunk, Limit, Op, Rows};
+
+impl Recorder {
+    /// a + b, of one shape.
+    #[track_caller]
+    pub fn add(&mut self, a: Var, b: Var) -> Var {
+        self.one(Op::Add, &[a, b])
+    }
+
+    /// x [b, l, d] + r, with r [l, d] for every batch element or [b, d] for every position.
+    #[track_caller]
+    pub fn add_rows(&mut self, x: Var, r: Var, over: Rows) -> Var {
+        self.one(Op::AddRows { over }, &[x, r])
+    }
+
+    /// act(u), elementwise.
+    #[track_caller]
+    pub fn activate(&mut self, u: Var, activation: Activation) -> Var {
+        self.one(Op::Activate { activation }, &[u])
+    }
+
+    /// act(x w^T + b): x [.., i], w [o, i], b [o]; the result is [.., o].
+    #[track_caller]
+    pub fn linear(&mut self, x: Var, w: Var, b: Option<Var>, activation: Activation) -> Var {
+        let reads: Vec<Var> = [x, w].into_iter().chain(b).collect();
+        self.one(Op::Linear { bias: b.is_some(), activation }, &reads)
+    }
+
+    /// table[ids]: ids u32 [b, l], table [v, d]; the result is [b, l, d].
+    #[track_caller]
+    pub fn embedding(&mut self, ids: Var, table: Var) -> Var {
+        self.one(Op::Embedding, &[ids, table])
+    }
+
+    /// Layer norm over the last extent, times `gain` and plus `shift` where given.
+    #[track_caller]
+    pub fn layer_norm(&mut self, x: Var, gain: Option<Var>, shift: Option<Var>, eps: f32) -> Var {
+        let reads: Vec<Var> = [x].into_iter().chain(gain).chain(shift).collect();
+        self.one(Op::LayerNorm { eps, gain: gain.is_some(), bias: shift.is_some() }, &reads)
+    }
+
+    /// RMS norm over the last extent, times `gain` where given.
+    #[track_caller]
+    pub fn rms_norm(&mut self, x: Var, gain: Option<Var>, eps: f32) -> Var {
+        let reads: Vec<Var> = [x].into_iter().chain(gain).collect();
+        self.one(Op::RmsNorm { eps, gain: gain.is_some() }, &reads)
+    }
+
+    /// RMS norm of every head of the q and k thirds of qkv [b, l, 3 d].
+    #[track_caller]
+    pub fn qk_norm(&mut self, qkv: Var, heads: u32, eps: f32) -> Var {
+        self.one(Op::QkNorm { heads, eps }, &[qkv])
+    }
+
+    /// x (1 + scale) + shift with chunks of m [b, chunks d].
+    #[track_caller]
+    pub fn modulate(&mut self, x: Var, m: Var, shift: Chunk, scale: Chunk) -> Var {
+        self.one(Op::Modulate { shift, scale }, &[x, m])
+    }
+
+    /// x + gate h with a chunk of m [b, chunks d].
+    #[track_caller]
+    pub fn gate(&mut self, x: Var, h: Var, m: Var, gate: Chunk) -> Var {
+        self.one(Op::Gate { gate }, &[x, h, m])
+    }
+
+    /// Rotates q and k of qkv [b, l, 3 d] by position: angle i of position p is p theta^(-2 i / d_head).
+    #[track_caller]
+    pub fn rotary(&mut self, qkv: Var, heads: u32, theta: f64) -> Var {
+        let shape = self.shape(qkv);
+        let (len, d_head) = (shape.dim(1), shape.cols() / 3 / heads as usize);
+        let half = d_head / 2;
+        let angle = |p: usize, i: usize| p as f64 * theta.powf(-(i as f64) / half as f64);
+        let row = |p| (0..half).map(move |i| angle(p, i).cos()).chain((0..half).map(move |i| angle(p, i).sin()));
+        let values: Vec<f32> = (0..len).flat_map(row).map(|x| x as f32).collect();
+        let known = self.constants.iter().find(|(_, known)| *known == values).map(|(var, _)| *var);
+        let table = known.unwrap_or_else(|| self.constant(&[len, d_head], values));
+        self.one(Op::Rotary { heads, inverse: false }, &[qkv, table])
+    }
+
+    /// Attention over qkv [b, l, 3 d] with `visible` u32 [b, l] keys; the result is [b, l, d].
+    #[track_caller]
+    pub fn attention(&mut self, qkv: Var, heads: u32, mask: AttentionMask, visible: Option<Var>) -> Var {
+        let reads: Vec<Var> = [qkv].into_iter().chain(visible).collect();
+        self.one(Op::Attention { heads, mask, padding: visible.is_some() }, &reads)
+    }
+
+    /// [cos, sin] features [b, dim] of times t [b].
+    #[track_caller]
+    pub fn time_features(&mut self, t: Var, dim: u32, max_period: f32, scale: f32) -> Var {
+        self.one(Op::TimeFeatures { dim, max_period, scale }, &[t])
+    }
+
+    /// x_t u32 [b, l]: every token of x_0 kept with probability alpha_bar [b], else replaced by the limit.
+    #[track_caller]
+    pub fn corrupt_tokens(&mut self, x_0: Var, alpha_bar: Var, limit: Limit) -> Var {
+        let (rng, stream) = (self.rng(), self.stream());
+        self.one(Op::CorruptTokens { limit, stream }, &[x_0, alpha_bar, rng])
+    }
+
+    /// (x_t, noise): x_t = signal x_0 + sigma noise with level [b, 2] = (signal, sigma).
+    #[track_caller]
+    pub fn corrupt_gaussian(&mut self, x_0: Var, level: Var) -> (Var, Var) {
+        let (rng, stream) = (self.rng(), self.stream());
+        let out = self.call(Op::CorruptGaussian { stream }, &[x_0, level, rng]);
+        (out[0], out[1])
+    }
+
+    /// x with a fraction p of its elements zero and the rest scaled by 1 / (1 - p); x itself for p = 0.
+    #[track_caller]
+    pub fn dropout(&mut self, x: Var, p: f32) -> Var {
+        if p == 0.0 {
+            return x;
+        }
+        let (rng, stream) = (self.rng(), self.stream());
+        self.one(Op::Dropout { p, stream }, &[x, rng])
+    }
+
+    /// weight [b] where x_t [b, l] is the mask id, 0 elsewhere.
+    #[track_caller]
+    pub fn masked_weight(&mut self, x_t: Var, weight: Var, mask: u32) -> Var {
+        self.one(Op::MaskedWeight { mask }, &[x_t, weight])
+    }
+
+    /// (sum of w nll [1], nll [..]) of softmax(logits [.., v]) at `target` u32 [..].
+    #[track_caller]
+    pub fn cross_entropy(&mut self, logits: Var, target: Var, w: Var, forbid: Option<u32>) -> (Var, Var) {
+        let out = self.call(Op::CrossEntropy { forbid }, &[logits, target, w]);
+        (out[0], out[1])
+    }
+
+    /// (sum of w nelbo [1], nelbo [b, l]): the uniform-state NELBO rate of logits [b, l, v]; w [b] carries -alpha_bar'(t).
+    #[track_caller]
+    pub fn uniform_nelbo(&mut self, logits: Var, x_0: Var, x_t: Var, alpha_bar: Var, w: Var) -> (Var, Var) {
+        let out = self.call(Op::UniformNelbo, &[logits, x_0, x_t, alpha_bar, w]);
+        (out[0], out[1])
+    }
+
+    /// (sum of w error [1], error [..]), error = |prediction - target|^2 over the last extent.
+    #[track_caller]
+    pub fn squared_error(&mut self, prediction: Var, target: Var, w: Var) -> (Var, Var) {
+        let out = self.call(Op::SquaredError, &[prediction, target, w]);
+        (out[0], out[1])
+    }
+
+    /// (ids u32 [..], log-probability [..], entropy [..]) drawn from logits [.., v].
+    #[track_caller]
+    pub fn sample_tokens(&mut self, logits: Var, temperature: f32, forbid: Option<u32>) -> (Var, Var, Var) {
+        let (rng, stream) = (self.rng(), self.stream());
+        let out = self.call(Op::SampleTokens { stream, temperature, forbid }, &[logits, rng]);
+        (out[0], out[1], out[2])
+    }
+}

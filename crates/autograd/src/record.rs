@@ -1,0 +1,211 @@
+//! The recorder: a model is a function that calls its methods.
+
+use crate::Init;
+use galatea_kernels::{Op, slots};
+use galatea_tensor::{DType, Shape};
+use std::collections::BTreeMap;
+
+/// A tensor of a recording: a number, meaningless outside the recorder (and its plan) that gave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Var(pub(crate) u32);
+
+/// Where a recorded tensor will live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Planned by liveness.
+    Work,
+    /// Written by the host before a run.
+    Input,
+    /// In memory before the first run.
+    Constant,
+    /// Parameter number `usize`.
+    Param(usize),
+    /// The gradient of parameter number `usize`.
+    Grad(usize),
+    /// A flat run of the optimizer's buffers: parameters `from..to` in layout order.
+    Flat(crate::Part, usize, usize),
+}
+
+pub(crate) struct Node {
+    pub(crate) shape: Shape,
+    pub(crate) dtype: DType,
+    pub(crate) place: Place,
+    /// Whether a parameter is upstream.
+    pub(crate) needs_grad: bool,
+}
+
+/// One recorded op.
+#[derive(Clone)]
+pub(crate) struct Call {
+    pub(crate) op: Op,
+    pub(crate) reads: Vec<Var>,
+    pub(crate) writes: Vec<Var>,
+}
+
+/// What the optimizer makes of a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Role {
+    /// Gains and biases: no weight decay.
+    Vector,
+    /// Embeddings and heads: rows are tokens.
+    Table,
+    /// Everything that multiplies activations.
+    Matrix,
+}
+
+pub(crate) struct ParamNode {
+    pub(crate) path: String,
+    pub(crate) var: Var,
+    pub(crate) shape: Shape,
+    pub(crate) init: Init,
+    pub(crate) role: Role,
+}
+
+/// Streams of recorded ops begin here, beyond those that the host uses.
+const STREAMS: u32 = 0x1000_0000;
+
+/// Records ops; nothing runs. A mistake of the recording (a wrong shape) panics at the call that made it.
+#[derive(Default)]
+pub struct Recorder {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) calls: Vec<Call>,
+    pub(crate) params: Vec<ParamNode>,
+    pub(crate) inputs: BTreeMap<String, Var>,
+    pub(crate) constants: Vec<(Var, Vec<f32>)>,
+    /// The gradient of each parameter, once a backward pass reached it.
+    pub(crate) grads: Vec<Option<Var>>,
+    /// Calls before this index have been reversed.
+    pub(crate) reversed: usize,
+    /// Parameter numbers in memory order, fixed by the first `update` or by `finish`.
+    pub(crate) layout: Option<Vec<usize>>,
+    streams: u32,
+}
+
+impl Recorder {
+    /// An empty recording.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn node(&mut self, shape: Shape, dtype: DType, place: Place) -> Var {
+        let needs_grad = matches!(place, Place::Param(_));
+        self.nodes.push(Node { shape, dtype, place, needs_grad });
+        Var(u32::try_from(self.nodes.len() - 1).expect("fewer than 2^32 tensors"))
+    }
+
+    /// A tensor that the host writes before a run, found again by `name`.
+    ///
+    /// # Panics
+    /// If the name is taken by another shape or type.
+    #[track_caller]
+    pub fn input(&mut self, name: &str, dims: &[usize], dtype: DType) -> Var {
+        let shape = Shape::new(dims);
+        if let Some(&var) = self.inputs.get(name) {
+            let node = &self.nodes[var.0 as usize];
+            assert_eq!(
+                (node.shape, node.dtype),
+                (shape, dtype),
+                "input {name} was recorded with another shape or type"
+            );
+            return var;
+        }
+        let var = self.node(shape, dtype, Place::Input);
+        self.inputs.insert(name.to_owned(), var);
+        var
+    }
+
+    /// The random key of a run, the input `rng`: u32 [4] = seed low, seed high, step, 0.
+    pub fn rng(&mut self) -> Var {
+        self.input("rng", &[4], DType::U32)
+    }
+
+    /// A random stream that no other op of this recording uses (micro-batches recorded one after another draw apart).
+    pub fn stream(&mut self) -> u32 {
+        self.streams += 1;
+        STREAMS + self.streams
+    }
+
+    /// A value that never changes.
+    ///
+    /// # Panics
+    /// If the values do not fill the shape.
+    #[track_caller]
+    pub fn constant(&mut self, dims: &[usize], values: Vec<f32>) -> Var {
+        assert_eq!(Shape::new(dims).len(), values.len(), "a constant of shape {dims:?}");
+        let var = self.node(Shape::new(dims), DType::F32, Place::Constant);
+        self.constants.push((var, values));
+        var
+    }
+
+    /// The parameter called `path` (its name in a checkpoint), recorded once and shared by later calls. Rank one is a
+    /// gain or bias; rank two a matrix that multiplies activations.
+    ///
+    /// # Panics
+    /// If the path is taken by another shape.
+    #[track_caller]
+    pub fn param(&mut self, path: &str, dims: &[usize], init: Init) -> Var {
+        self.parameter(path, dims, init, if dims.len() == 1 { Role::Vector } else { Role::Matrix })
+    }
+
+    /// A parameter whose rows are tokens or positions: an embedding table or an output head. Muon leaves it to AdamW.
+    ///
+    /// # Panics
+    /// If the path is taken by another shape.
+    #[track_caller]
+    pub fn table(&mut self, path: &str, dims: &[usize], init: Init) -> Var {
+        self.parameter(path, dims, init, Role::Table)
+    }
+
+    #[track_caller]
+    fn parameter(&mut self, path: &str, dims: &[usize], init: Init, role: Role) -> Var {
+        let shape = Shape::new(dims);
+        if let Some(known) = self.params.iter().find(|p| p.path == path) {
+            assert_eq!(known.shape, shape, "parameter {path} was recorded as {}, now as {shape}", known.shape);
+            return known.var;
+        }
+        assert!(self.layout.is_none(), "parameter {path} is recorded after the optimizer: record the model first");
+        let var = self.node(shape, DType::F32, Place::Param(self.params.len()));
+        self.params.push(ParamNode { path: path.to_owned(), var, shape, init, role });
+        self.grads.push(None);
+        var
+    }
+
+    /// The shape of a tensor.
+    pub fn shape(&self, var: Var) -> Shape {
+        self.nodes[var.0 as usize].shape
+    }
+
+    pub(crate) fn needs_grad(&self, var: Var) -> bool {
+        self.nodes[var.0 as usize].needs_grad
+    }
+
+    /// Records `op` on `reads`; its outputs in order.
+    #[track_caller]
+    pub(crate) fn call(&mut self, op: Op, reads: &[Var]) -> Vec<Var> {
+        debug_assert_eq!(op.in_place(), 0, "in-place ops name their writes");
+        let kinds: Vec<_> = reads.iter().map(|r| &self.nodes[r.0 as usize]).map(|n| (n.shape, n.dtype)).collect();
+        let outputs = slots(&op, &kinds).unwrap_or_else(|error| panic!("{error}"));
+        let needs_grad = reads.iter().any(|r| self.needs_grad(*r));
+        let writes: Vec<Var> = outputs
+            .into_iter()
+            .map(|(shape, dtype)| {
+                let var = self.node(shape, dtype, Place::Work);
+                self.nodes[var.0 as usize].needs_grad = needs_grad && dtype != DType::U32;
+                var
+            })
+            .collect();
+        self.calls.push(Call { op, reads: reads.to_vec(), writes: writes.clone() });
+        writes
+    }
+
+    /// [`Recorder::call`] for an op whose first output is all that a model uses.
+    #[track_caller]
+    pub(crate) fn one(&mut self, op: Op, reads: &[Var]) -> Var {
+        self.call(op, reads)[0]
+    }
+
+    /// Records an op that modifies `writes` in place.
+    pub(crate) fn modify(&mut self, op: Op, reads: &[Var], writes: Vec<Var>) {
+        self.calls.push(Call { op, reads: reads.to_vec(), writes });
+    }
+}

@@ -1,0 +1,104 @@
+//! The optimizer as ops: a whole training step is one program.
+
+use crate::record::{Place, Recorder, Role, Var};
+use crate::{DType, Part, Shape};
+use galatea_kernels::{AdamW, Hyper, Muon, Op};
+
+/// Which rule moves which parameters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Optimizer {
+    /// AdamW for all; gains and biases without weight decay.
+    AdamW(AdamW),
+    /// Muon for the matrices that multiply activations, AdamW for tables, gains and biases.
+    Muon {
+        /// For matrices.
+        matrices: Muon,
+        /// For everything else.
+        rest: AdamW,
+    },
+}
+
+/// What follows the backward pass.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Update {
+    /// The rule.
+    pub optimizer: Optimizer,
+    /// Whether to keep an exponential moving average of the parameters ([`Part::Ema`]).
+    pub ema: bool,
+}
+
+impl Recorder {
+    /// Appends the global norm of the gradient, the optimizer with its clip, and the moving average. Rates travel in the
+    /// input `hyper` (see [`Hyper`]). Returns the norm [1].
+    ///
+    /// # Panics
+    /// If no backward pass was recorded.
+    #[track_caller]
+    pub fn update(&mut self, update: Update) -> Var {
+        assert!(self.grads.iter().any(Option::is_some), "record a backward pass before the optimizer");
+        let hyper = self.input("hyper", &[Hyper::LEN], DType::F32);
+        let layout = self.fix_layout();
+        let all = layout.len();
+        let gradient = self.flat(Part::Grad, 0, all);
+        let norm = self.one(Op::GlobalNorm, &[gradient]);
+        let role = |rec: &Self, i: usize| rec.params[layout[i]].role;
+        let tables = (0..all).find(|&i| role(self, i) > Role::Vector).unwrap_or(all);
+        let matrices = (0..all).find(|&i| role(self, i) > Role::Table).unwrap_or(all);
+        match update.optimizer {
+            Optimizer::AdamW(adamw) => {
+                self.adamw(AdamW { weight_decay: 0.0, ..adamw }, norm, hyper, 0, tables);
+                self.adamw(adamw, norm, hyper, tables, all);
+            }
+            Optimizer::Muon { matrices: muon, rest } => {
+                self.adamw(AdamW { weight_decay: 0.0, ..rest }, norm, hyper, 0, tables);
+                self.adamw(rest, norm, hyper, tables, matrices);
+                for i in matrices..all {
+                    self.muon(muon, norm, hyper, i, layout[i]);
+                }
+            }
+        }
+        if update.ema {
+            let (param, ema) = (self.flat(Part::Value, 0, all), self.flat(Part::Ema, 0, all));
+            self.modify(Op::Ema, &[param, hyper], vec![ema]);
+        }
+        norm
+    }
+
+    fn adamw(&mut self, adamw: AdamW, norm: Var, hyper: Var, from: usize, to: usize) {
+        if from < to {
+            let gradient = self.flat(Part::Grad, from, to);
+            let writes = [Part::Value, Part::Moment1, Part::Moment2].map(|part| self.flat(part, from, to));
+            self.modify(Op::AdamW(adamw), &[gradient, norm, hyper], writes.to_vec());
+        }
+    }
+
+    fn muon(&mut self, muon: Muon, norm: Var, hyper: Var, at: usize, param: usize) {
+        let Some(gradient) = self.grads[param] else { return };
+        let shape = self.params[param].shape;
+        let momentum = self.node(shape, DType::F32, Place::Flat(Part::Moment1, at, at + 1));
+        let (s, k) = (shape.dim(0).min(shape.dim(1)), shape.dim(0).max(shape.dim(1)));
+        let scratch =
+            [[s, k], [s, k], [s, s], [s, s]].map(|dims| self.node(Shape::new(&dims), DType::F32, Place::Work));
+        let writes = [self.params[param].var, momentum].into_iter().chain(scratch).collect();
+        self.modify(Op::Muon(muon), &[gradient, norm, hyper], writes);
+    }
+
+    /// A flat view of one part of the parameters `from..to` in layout order.
+    fn flat(&mut self, part: Part, from: usize, to: usize) -> Var {
+        let layout = self.fix_layout();
+        let len = layout[from..to].iter().map(|&p| crate::plan::padded(self.params[p].shape)).sum();
+        self.node(Shape::new(&[len]), DType::F32, Place::Flat(part, from, to))
+    }
+
+    /// The parameters' order in memory: by role, so that each rule of the optimizer sees one flat run.
+    pub(crate) fn fix_layout(&mut self) -> Vec<usize> {
+        let params = &self.params;
+        self.layout
+            .get_or_insert_with(|| {
+                let mut order: Vec<usize> = (0..params.len()).collect();
+                order.sort_by_key(|&i| (params[i].role, i));
+                order
+            })
+            .clone()
+    }
+}

@@ -1,0 +1,156 @@
+//! Reverse mode: one rule per op, so an op without a rule does not compile.
+
+use crate::record::{Call, Place, Recorder, Var};
+use galatea_kernels::{Activation, Op};
+
+impl Recorder {
+    /// Appends the reverse of everything recorded since the last backward pass, from `loss` [1]. Gradients land in
+    /// `Region::Grad`; a second pass (another micro-batch) adds to them.
+    ///
+    /// # Panics
+    /// If `loss` is not a scalar that depends on a parameter.
+    #[track_caller]
+    pub fn backward(&mut self, loss: Var) {
+        assert_eq!(self.shape(loss).len(), 1, "backward starts from a scalar, not {}", self.shape(loss));
+        assert!(self.needs_grad(loss), "the loss depends on no parameter");
+        let one = self.constant(&[1], vec![1.0]);
+        let mut grads: Vec<Option<Var>> = vec![None; self.nodes.len()];
+        grads[loss.0 as usize] = Some(one);
+        for index in (self.reversed..self.calls.len()).rev() {
+            let call = self.calls[index].clone();
+            if call.writes.iter().all(|w| grads.get(w.0 as usize).copied().flatten().is_none()) {
+                continue;
+            }
+            let dy = grads[call.writes[0].0 as usize]
+                .unwrap_or_else(|| panic!("{}: only the first output has a gradient", call.op.name()));
+            let fresh = self.nodes.len();
+            for (x, dx) in vjp(self, &call, dy) {
+                if self.needs_grad(x) {
+                    self.collect(&mut grads, x, dx, fresh);
+                }
+            }
+        }
+        self.reversed = self.calls.len();
+    }
+
+    /// Adds `dx` to the gradient of `x`; `dx` is a tensor of its own if its number is at least `fresh`.
+    fn collect(&mut self, grads: &mut [Option<Var>], x: Var, dx: Var, fresh: usize) {
+        let Place::Param(param) = self.nodes[x.0 as usize].place else {
+            let sum = match grads[x.0 as usize] {
+                None => dx,
+                Some(before) => self.add(before, dx),
+            };
+            grads[x.0 as usize] = Some(sum);
+            return;
+        };
+        match self.grads[param] {
+            Some(grad) => self.modify(Op::Accumulate, &[dx], vec![grad]),
+            None => {
+                assert!(dx.0 as usize >= fresh, "a parameter is added to activations by `add`: use `add_rows`");
+                self.nodes[dx.0 as usize].place = Place::Grad(param);
+                self.grads[param] = Some(dx);
+            }
+        }
+    }
+}
+
+/// The gradients of a call's inputs, given the gradient `dy` of its first output.
+fn vjp(rec: &mut Recorder, call: &Call, dy: Var) -> Vec<(Var, Var)> {
+    let (r, w) = (&call.reads, &call.writes);
+    // exhaustive: no wildcard arm
+    match call.op {
+        Op::Add => vec![(r[0], dy), (r[1], dy)],
+        Op::AddRows { over } => {
+            let mut out = vec![(r[0], dy)];
+            if rec.needs_grad(r[1]) {
+                out.push((r[1], rec.one(Op::AddRowsGrad { over }, &[dy])));
+            }
+            out
+        }
+        Op::Activate { activation } => vec![(r[0], rec.one(Op::ActivateGrad { activation }, &[r[0], dy]))],
+        Op::Linear { bias, activation } => {
+            let du = match activation {
+                Activation::None => dy,
+                Activation::Relu | Activation::Silu | Activation::Gelu => {
+                    rec.one(Op::ActivateGrad { activation }, &[w[1], dy])
+                }
+            };
+            let mut out = Vec::new();
+            if rec.needs_grad(r[1]) || (bias && rec.needs_grad(r[2])) {
+                let grads = rec.call(Op::LinearDw { bias }, &[du, r[0]]);
+                out.extend(r[1..].iter().copied().zip(grads));
+            }
+            if rec.needs_grad(r[0]) {
+                out.push((r[0], rec.one(Op::LinearDx, &[du, r[1]])));
+            }
+            out
+        }
+        Op::Embedding => {
+            let vocab = rec.shape(r[1]).dim(0) as u32;
+            vec![(r[1], rec.one(Op::EmbeddingGrad { vocab }, &[r[0], dy]))]
+        }
+        Op::LayerNorm { gain, bias, .. } => {
+            let reads: Vec<Var> = [r[0], w[1], dy].into_iter().chain(gain.then(|| r[1])).collect();
+            let grads = rec.call(Op::LayerNormGrad { gain, bias }, &reads);
+            r.iter().copied().zip(grads).collect()
+        }
+        Op::RmsNorm { gain, .. } => {
+            let reads: Vec<Var> = [r[0], w[1], dy].into_iter().chain(gain.then(|| r[1])).collect();
+            let grads = rec.call(Op::RmsNormGrad { gain }, &reads);
+            r.iter().copied().zip(grads).collect()
+        }
+        Op::QkNorm { heads, .. } => vec![(r[0], rec.one(Op::QkNormGrad { heads }, &[r[0], w[1], dy]))],
+        Op::Modulate { shift, scale } => {
+            let grads = rec.call(Op::ModulateGrad { shift, scale }, &[r[0], r[1], dy]);
+            r.iter().copied().zip(grads).collect()
+        }
+        Op::Gate { gate } => {
+            let grads = rec.call(Op::GateGrad { gate }, &[r[1], r[2], dy]);
+            [(r[0], dy)].into_iter().chain(r[1..].iter().copied().zip(grads)).collect()
+        }
+        Op::Rotary { heads, inverse } => {
+            vec![(r[0], rec.one(Op::Rotary { heads, inverse: !inverse }, &[dy, r[1]]))]
+        }
+        Op::Attention { heads, mask, padding } => {
+            let visible = padding.then(|| r[1]);
+            let reads: Vec<Var> = [r[0]].into_iter().chain(visible).chain([w[0], w[1], dy]).collect();
+            vec![(r[0], rec.one(Op::AttentionGrad { heads, mask, padding }, &reads))]
+        }
+        Op::CorruptGaussian { .. } => vec![(r[0], rec.one(Op::CorruptGaussianGrad, &[r[1], dy]))],
+        Op::Dropout { p, stream } => vec![(r[0], rec.one(Op::Dropout { p, stream }, &[dy, r[1]]))],
+        Op::CrossEntropy { forbid } => {
+            vec![(r[0], rec.one(Op::CrossEntropyGrad { forbid }, &[r[0], r[1], r[2], w[1], dy]))]
+        }
+        Op::UniformNelbo => {
+            let reads = [r[0], r[1], r[2], r[3], r[4], w[2], dy];
+            vec![(r[0], rec.one(Op::UniformNelboGrad, &reads))]
+        }
+        Op::SquaredError => {
+            let grads = rec.call(Op::SquaredErrorGrad, &[r[0], r[1], r[2], dy]);
+            r.iter().copied().zip(grads).collect()
+        }
+        Op::TimeFeatures { .. } | Op::CorruptTokens { .. } | Op::MaskedWeight { .. } | Op::SampleTokens { .. } => {
+            panic!("{} reads nothing that a parameter moves", call.op.name())
+        }
+        Op::Accumulate
+        | Op::AddRowsGrad { .. }
+        | Op::ActivateGrad { .. }
+        | Op::LinearDx
+        | Op::LinearDw { .. }
+        | Op::EmbeddingGrad { .. }
+        | Op::LayerNormGrad { .. }
+        | Op::RmsNormGrad { .. }
+        | Op::QkNormGrad { .. }
+        | Op::ModulateGrad { .. }
+        | Op::GateGrad { .. }
+        | Op::AttentionGrad { .. }
+        | Op::CorruptGaussianGrad
+        | Op::CrossEntropyGrad { .. }
+        | Op::UniformNelboGrad
+        | Op::SquaredErrorGrad
+        | Op::GlobalNorm
+        | Op::AdamW(_)
+        | Op::Muon(_)
+        | Op::Ema => panic!("{}: second derivatives are not recorded", call.op.name()),
+    }
+}

@@ -1,0 +1,123 @@
+//! One name for the denoisers that can be trained and sampled.
+
+use crate::encoder::{Encoder, TimeInput, config, fan_in};
+use crate::{Dit, Error};
+use galatea_autograd::{Activation, Init, Recorder, Var};
+use serde::{Deserialize, Serialize};
+
+/// A denoiser's architecture: what `[model]` says in a configuration and `config.json` in a checkpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Model {
+    /// Transformer encoder.
+    Encoder(Encoder),
+    /// Diffusion transformer with adaLN.
+    Dit(Dit),
+}
+
+/// The tensors of a Gaussian model that rounding shares: the embedding table and the head's bias.
+#[derive(Clone, Copy, Debug)]
+pub struct Rounding {
+    /// E [vocab, d_embed].
+    pub table: Var,
+    /// b [vocab].
+    pub bias: Var,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Model::Encoder(Encoder::default())
+    }
+}
+
+impl Model {
+    /// Checks the numbers against each other.
+    ///
+    /// # Errors
+    /// The first field that fits no model.
+    pub fn validate(&self) -> Result<(), Error> {
+        match self {
+            Model::Encoder(encoder) => encoder.validate(),
+            Model::Dit(dit) => dit.validate(),
+        }
+    }
+
+    /// Whether the output depends on the time that the model is told.
+    pub fn uses_time(&self) -> bool {
+        match self {
+            Model::Encoder(encoder) => encoder.time == TimeInput::Given,
+            Model::Dit(dit) => dit.time_conditioning,
+        }
+    }
+
+    /// The number that the model is told at time `t` with signal `alpha_bar`: t for the encoder, -ln alpha_bar for the DiT,
+    /// 0 where the model takes no time.
+    pub fn time_value(&self, t: f64, alpha_bar: f64) -> f32 {
+        match self {
+            Model::Encoder(_) => t as f32,
+            // Beyond exp(-30) no schedule has signal left, and infinity has no sine.
+            Model::Dit(dit) if dit.time_conditioning => -(alpha_bar.max(1e-13).ln()) as f32,
+            Model::Dit(_) => 0.0,
+        }
+    }
+
+    /// Logits [batch, len, vocab] of ids u32 [batch, len] at the time values `time` [batch].
+    pub fn logits(&self, rec: &mut Recorder, vocab: usize, ids: Var, time: Var, visible: Option<Var>) -> Var {
+        match self {
+            Model::Encoder(encoder) => {
+                let d = encoder.d_model;
+                let table = rec.table("embed.weight", &[vocab, d], Init::Normal { std: 0.5 });
+                let x = rec.embedding(ids, table);
+                let h = encoder.body(rec, x, Some(time), visible);
+                let w = rec.table("lm_head.weight", &[vocab, d], Init::Zeros);
+                let b = rec.param("lm_head.bias", &[vocab], Init::Zeros);
+                rec.linear(h, w, Some(b), Activation::None)
+            }
+            Model::Dit(dit) => dit.logits(rec, vocab, ids, time, visible),
+        }
+    }
+
+    /// The encoder, which alone denoises embeddings.
+    ///
+    /// # Errors
+    /// If this is another model.
+    pub fn embedding_encoder(&self) -> Result<&Encoder, Error> {
+        match self {
+            Model::Encoder(encoder) if encoder.time == TimeInput::Given => Ok(encoder),
+            Model::Encoder(_) => Err(config("time", "\"given\": Gaussian noise hides its level", "\"none\"")),
+            Model::Dit(_) => Err(config("kind", "\"encoder\" for a Gaussian process", "\"dit\"")),
+        }
+    }
+}
+
+impl Encoder {
+    /// Width of the embeddings that noise is added to.
+    pub fn embedding_width(&self) -> usize {
+        if self.d_embed == 0 { self.d_model } else { self.d_embed }
+    }
+
+    /// The embedding table and the head's bias of a Gaussian model: rows of unit length at the start.
+    pub fn rounding(&self, rec: &mut Recorder, vocab: usize) -> Rounding {
+        let table = rec.table("embed.weight", &[vocab, self.embedding_width()], Init::UnitRows);
+        let bias = rec.param("lm_head.bias", &[vocab], Init::Zeros);
+        Rounding { table, bias }
+    }
+
+    /// Rounding logits [batch, len, vocab] = z E^T + b of embeddings z [batch, len, d_embed].
+    pub fn round(&self, rec: &mut Recorder, rounding: Rounding, z: Var) -> Var {
+        rec.linear(z, rounding.table, Some(rounding.bias), Activation::None)
+    }
+
+    /// x_0_hat [batch, len, d_embed] of z_t [batch, len, d_embed] at times `t` [batch].
+    pub fn x_0_hat(&self, rec: &mut Recorder, z_t: Var, t: Var, visible: Option<Var>) -> Var {
+        let (d, e) = (self.d_model, self.d_embed);
+        if e == 0 {
+            return self.body(rec, z_t, Some(t), visible);
+        }
+        let up = rec.param("input_up_proj.weight", &[d, e], fan_in(e));
+        let x = rec.linear(z_t, up, None, Activation::None);
+        let h = self.body(rec, x, Some(t), visible);
+        let down = rec.param("output_down_proj.weight", &[e, d], fan_in(d));
+        rec.linear(h, down, None, Activation::None)
+    }
+}

@@ -1,0 +1,48 @@
+//! Where programs run.
+
+use crate::program::Program;
+use galatea_tensor::{Elem, Slot};
+
+/// A machine that holds memory and runs programs.
+pub trait Backend {
+    /// Its memory.
+    type Memory;
+    /// What can go wrong.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// Zeroed memory with the program's constants in place.
+    ///
+    /// # Errors
+    /// If the machine has not that much.
+    fn allocate(&mut self, program: &Program) -> Result<Self::Memory, Self::Error>;
+
+    /// Copies `host` to `at`.
+    ///
+    /// # Errors
+    /// If the machine fails.
+    ///
+    /// # Panics
+    /// If `host` has not the slot's length.
+    fn upload<T: Elem>(&mut self, memory: &mut Self::Memory, at: Slot, host: &[T]) -> Result<(), Self::Error>;
+
+    /// Copies `at` to `host`.
+    ///
+    /// # Errors
+    /// If the machine fails.
+    ///
+    /// # Panics
+    /// If `host` has not the slot's length.
+    fn download<T: Elem>(&self, memory: &Self::Memory, at: Slot, host: &mut [T]) -> Result<(), Self::Error>;
+
+    /// Runs the program once.
+    ///
+    /// # Errors
+    /// If the machine fails.
+    fn run(&mut self, memory: &mut Self::Memory, program: &Program) -> Result<(), Self::Error>;
+
+    /// Runs instruction `index` alone: what tracing uses.
+    ///
+    /// # Errors
+    /// If the machine fails.
+    fn run_one(&mut self, memory: &mut Self::Memory, program: &Program, index: usize) -> Result<(), Self::Error>;
+}

@@ -1,0 +1,89 @@
+//! What an instruction costs: the arithmetic and the traffic behind every floor.
+
+use crate::op::{Activation, Op};
+use crate::program::Inst;
+use galatea_tensor::Slot;
+
+/// Floating-point operations and bytes that must move.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Additions, multiplications and elementary functions, each as one.
+    pub flops: u64,
+    /// Bytes of all reads and writes, once each (twice where modified in place).
+    pub bytes: u64,
+}
+
+impl std::ops::AddAssign for Cost {
+    fn add_assign(&mut self, other: Self) {
+        self.flops += other.flops;
+        self.bytes += other.bytes;
+    }
+}
+
+/// The cost of one instruction, from its shapes.
+pub fn cost(inst: &Inst) -> Cost {
+    let len = |slots: &[Slot], i: usize| slots[i].shape.len() as u64;
+    let read = |i| len(&inst.reads, i);
+    let write = |i| len(&inst.writes, i);
+    // exhaustive: no wildcard arm
+    let flops = match inst.op {
+        Op::Add | Op::AddRows { .. } | Op::Accumulate => write(0),
+        Op::AddRowsGrad { .. } | Op::GlobalNorm => 2 * read(0),
+        Op::Activate { activation } => elementwise(activation) * write(0),
+        Op::ActivateGrad { activation } => 2 * elementwise(activation) * write(0),
+        Op::Linear { bias, activation } => {
+            let per_output = 2 * inst.reads[0].shape.cols() as u64 + u64::from(bias) + elementwise(activation);
+            write(0) * per_output
+        }
+        Op::LinearDx => 2 * write(0) * inst.reads[0].shape.cols() as u64,
+        Op::LinearDw { bias } => 2 * write(0) * inst.reads[0].shape.rows() as u64 + if bias { read(0) } else { 0 },
+        Op::Embedding => 0,
+        Op::EmbeddingGrad { .. } => read(1),
+        Op::LayerNorm { .. } => 8 * read(0),
+        Op::LayerNormGrad { .. } => 14 * read(0),
+        Op::RmsNorm { .. } | Op::QkNorm { .. } => 5 * read(0),
+        Op::RmsNormGrad { .. } | Op::QkNormGrad { .. } => 9 * read(0),
+        Op::Modulate { .. } | Op::Gate { .. } => 2 * write(0),
+        Op::ModulateGrad { .. } | Op::GateGrad { .. } => 4 * write(0),
+        Op::Rotary { .. } => 3 * write(0),
+        Op::Attention { .. } => 4 * attention_pairs(inst),
+        Op::AttentionGrad { .. } => 10 * attention_pairs(inst),
+        Op::TimeFeatures { .. } => 3 * write(0),
+        // Ten rounds of six operations a draw.
+        Op::CorruptTokens { .. } => 60 * write(0),
+        Op::CorruptGaussian { .. } => 40 * write(0),
+        Op::CorruptGaussianGrad | Op::MaskedWeight { .. } => write(0),
+        Op::Dropout { .. } => 16 * write(0),
+        Op::CrossEntropy { .. } => 4 * read(0),
+        Op::CrossEntropyGrad { .. } => 4 * read(0),
+        Op::UniformNelbo => 8 * read(0),
+        Op::UniformNelboGrad => 10 * read(0),
+        Op::SquaredError => 3 * read(0),
+        Op::SquaredErrorGrad => 4 * read(0),
+        Op::SampleTokens { .. } => 8 * read(0),
+        Op::AdamW(_) => 15 * read(0),
+        Op::Muon(muon) => {
+            let (s, k) = (inst.writes[2].shape.dim(0) as u64, inst.writes[2].shape.dim(1) as u64);
+            u64::from(muon.iterations) * (4 * s * s * k + 2 * s * s * s) + 8 * read(0)
+        }
+        Op::Ema => 3 * write(0),
+    };
+    let bytes: usize =
+        inst.reads.iter().chain(&inst.writes).chain(&inst.writes[..inst.op.in_place()]).map(Slot::bytes).sum();
+    Cost { flops, bytes: bytes as u64 }
+}
+
+fn elementwise(activation: Activation) -> u64 {
+    match activation {
+        Activation::None => 0,
+        Activation::Relu => 1,
+        Activation::Silu => 12,
+        Activation::Gelu => 18,
+    }
+}
+
+/// batch len len d: every query with every key, over the width (the softmax is a 1 / d_head of it and left out).
+fn attention_pairs(inst: &Inst) -> u64 {
+    let qkv = inst.reads[0].shape;
+    qkv.dim(0) as u64 * (qkv.dim(1) as u64).pow(2) * qkv.dim(2) as u64 / 3
+}

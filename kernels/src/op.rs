@@ -1,0 +1,380 @@
+//! The ops: one variant is one fused kernel, parameters by value.
+//!
+//! Each variant states what it reads and writes, in order. `b` batch, `l` length, `d` width, `n = b l` rows, `v`
+//! vocabulary. A slot marked *in place* is read and written: it stands among the writes only.
+
+/// What a linear layer or an elementwise op applies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// y = u.
+    None,
+    /// max(u, 0).
+    Relu,
+    /// u sigmoid(u).
+    Silu,
+    /// The tanh form of u Phi(u).
+    Gelu,
+}
+
+/// Which rows a small table is added to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// r is [l, d]: the same for every batch element (learned positions).
+    Positions,
+    /// r is [b, d]: the same for every position (additive time).
+    Batch,
+}
+
+/// Which (query, key) pairs attention may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttentionMask {
+    /// Every pair.
+    Full,
+    /// Keys up to and including the query.
+    Causal,
+    /// Keys of the query's block of this many positions and of earlier blocks.
+    BlockCausal(u32),
+}
+
+/// Where a chunk of width d stands in an adaLN modulation vector [b, chunks d].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Which chunk, from 0.
+    pub index: u32,
+    /// How many there are.
+    pub of: u32,
+}
+
+/// The limit of a categorical corruption.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// A corrupted token becomes this id.
+    Mask(u32),
+    /// A corrupted token is drawn uniformly from this many ids.
+    Uniform(u32),
+}
+
+/// Constants of AdamW (Loshchilov & Hutter 2019, algorithm 2); rates travel in the step block.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamW {
+    /// Decay of the first moment.
+    pub beta_1: f32,
+    /// Decay of the second moment.
+    pub beta_2: f32,
+    /// Added to the root of the second moment.
+    pub eps: f32,
+    /// Decoupled weight decay, multiplied by the learning rate.
+    pub weight_decay: f32,
+}
+
+/// Constants of Muon (Jordan et al. 2024): momentum, then an orthogonal factor by Newton-Schulz.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Muon {
+    /// Decay of the momentum buffer (Nesterov form).
+    pub momentum: f32,
+    /// Newton-Schulz iterations.
+    pub iterations: u32,
+    /// Decoupled weight decay, multiplied by the learning rate.
+    pub weight_decay: f32,
+}
+
+/// Positions of the per-step scalars the optimizer ops read: one f32 vector `hyper` of [`Hyper::LEN`] in `Region::Step`.
+pub struct Hyper;
+
+impl Hyper {
+    /// Learning rate of AdamW.
+    pub const LR: usize = 0;
+    /// Learning rate of Muon.
+    pub const MUON_LR: usize = 1;
+    /// Global-norm clip: gradients are scaled by min(1, max_norm / norm); infinite for none.
+    pub const MAX_NORM: usize = 2;
+    /// 1 / (1 - beta_1^step).
+    pub const CORRECTION_1: usize = 3;
+    /// 1 / (1 - beta_2^step).
+    pub const CORRECTION_2: usize = 4;
+    /// Decay of the exponential moving average.
+    pub const EMA_DECAY: usize = 5;
+    /// The vector's length.
+    pub const LEN: usize = 8;
+}
+
+/// One fused kernel. `rng` is always u32 [4] in `Region::Step`: seed low, seed high, step, 0.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Op {
+    /// y = a + b. Reads a, b (same shape); writes y.
+    Add,
+    /// y += x. Reads x; writes y *in place*.
+    Accumulate,
+    /// y[b,l,:] = x[b,l,:] + r. Reads x [b,l,d], r; writes y.
+    AddRows {
+        /// Which rows share r.
+        over: Rows,
+    },
+    /// dr = sum of dy over the rows that shared r. Reads dy [b,l,d]; writes dr.
+    AddRowsGrad {
+        /// Which rows share r.
+        over: Rows,
+    },
+    /// y = act(u). Reads u; writes y.
+    Activate {
+        /// The function.
+        activation: Activation,
+    },
+    /// du = act'(u) dy. Reads u, dy; writes du.
+    ActivateGrad {
+        /// The function.
+        activation: Activation,
+    },
+    /// y = act(u), u = x w^T + b. Reads x [.., i], w [o, i], b [o] if `bias`; writes y [.., o] and, unless the activation is
+    /// `None`, u [.., o].
+    Linear {
+        /// Whether b is read.
+        bias: bool,
+        /// What is applied to u.
+        activation: Activation,
+    },
+    /// dx = dy w. Reads dy [.., o], w [o, i]; writes dx [.., i].
+    LinearDx,
+    /// dw = dy^T x, db = sum of rows of dy. Reads dy [.., o], x [.., i]; writes dw [o, i], db [o] if `bias`.
+    LinearDw {
+        /// Whether db is written.
+        bias: bool,
+    },
+    /// y = table[ids]. Reads ids u32 [b,l], table [v,d]; writes y [b,l,d].
+    Embedding,
+    /// dtable[v] = sum of dy where ids = v. Reads ids, dy [b,l,d]; writes dtable [vocab, d] (dense).
+    EmbeddingGrad {
+        /// Rows of the table.
+        vocab: u32,
+    },
+    /// y = (x - mean) / sqrt(var + eps) * gain + shift per row. Reads x [.., d], gain [d] if `gain`, shift [d] if `bias`;
+    /// writes y, stats [n, 2] = (mean, 1 / sqrt(var + eps)).
+    LayerNorm {
+        /// Added to the variance.
+        eps: f32,
+        /// Whether gain is read.
+        gain: bool,
+        /// Whether shift is read.
+        bias: bool,
+    },
+    /// Reads x, stats, dy, gain if `gain`; writes dx, dgain [d] if `gain`, dshift [d] if `bias`.
+    LayerNormGrad {
+        /// Whether gain is read and dgain written.
+        gain: bool,
+        /// Whether dshift is written.
+        bias: bool,
+    },
+    /// y = x / sqrt(mean(x^2) + eps) * gain per row. Reads x [.., d], gain [d] if `gain`; writes y, stats [n] = 1 / sqrt(..).
+    RmsNorm {
+        /// Added to the mean square.
+        eps: f32,
+        /// Whether gain is read.
+        gain: bool,
+    },
+    /// Reads x, stats, dy, gain if `gain`; writes dx, dgain [d] if `gain`.
+    RmsNormGrad {
+        /// Whether gain is read and dgain written.
+        gain: bool,
+    },
+    /// RMS norm (no gain) of every head of the q and k thirds of qkv, v copied. Reads qkv [b,l,3d]; writes y [b,l,3d], stats
+    /// [n, 2 heads] = 1 / sqrt(mean + eps), q heads first.
+    QkNorm {
+        /// Heads; d_head = d / heads.
+        heads: u32,
+        /// Added to the mean square.
+        eps: f32,
+    },
+    /// Reads qkv, stats, dy; writes dqkv.
+    QkNormGrad {
+        /// Heads.
+        heads: u32,
+    },
+    /// y = x (1 + scale) + shift, broadcast over positions. Reads x [b,l,d], m [b, chunks d]; writes y.
+    Modulate {
+        /// Where shift stands in m.
+        shift: Chunk,
+        /// Where scale stands in m.
+        scale: Chunk,
+    },
+    /// Reads x, m, dy; writes dx, dm (full width, zero outside the two chunks).
+    ModulateGrad {
+        /// Where shift stands in m.
+        shift: Chunk,
+        /// Where scale stands in m.
+        scale: Chunk,
+    },
+    /// y = x + gate h, broadcast over positions. Reads x [b,l,d], h [b,l,d], m [b, chunks d]; writes y.
+    Gate {
+        /// Where the gate stands in m.
+        gate: Chunk,
+    },
+    /// Reads h, m, dy; writes dh, dm (full width, zero outside the chunk). The gradient of x is dy itself.
+    GateGrad {
+        /// Where the gate stands in m.
+        gate: Chunk,
+    },
+    /// Rotates the q and k thirds of qkv by position (half-rotation: i pairs with i + d_head / 2), v copied. Reads qkv
+    /// [b,l,3d], table [l, d_head] (cos of the d_head / 2 angles, then sin); writes y. The gradient is the inverse rotation.
+    Rotary {
+        /// Heads; d_head = d / heads.
+        heads: u32,
+        /// Whether to rotate back.
+        inverse: bool,
+    },
+    /// softmax(q k^T / sqrt(d_head) + mask) v per head, without a [len, len] tensor in memory. Reads qkv [b,l,3d], visible u32
+    /// [b,l] if `padding` (0 hides a key; a row with no visible key gives zeros); writes y [b,l,d], lse [b, heads, l].
+    Attention {
+        /// Heads; d_head = d / heads.
+        heads: u32,
+        /// Pairs by position.
+        mask: AttentionMask,
+        /// Whether `visible` is read.
+        padding: bool,
+    },
+    /// Reads qkv, visible if `padding`, y, lse, dy; writes dqkv.
+    AttentionGrad {
+        /// Heads.
+        heads: u32,
+        /// Pairs by position.
+        mask: AttentionMask,
+        /// Whether `visible` is read.
+        padding: bool,
+    },
+    /// [cos(t f), sin(t f)], f_i = max_period^(-i / (dim / 2)). Reads t [b]; writes y [b, dim].
+    TimeFeatures {
+        /// Width, even.
+        dim: u32,
+        /// Longest period, in units of t / 2 pi.
+        max_period: f32,
+        /// t is multiplied by this first.
+        scale: f32,
+    },
+    /// x_t ~ alpha_bar x_0 + (1 - alpha_bar) limit, per token. Reads x_0 u32 [b,l], alpha_bar [b], rng; writes x_t u32 [b,l].
+    CorruptTokens {
+        /// What a corrupted token becomes.
+        limit: Limit,
+        /// Stream of the draws.
+        stream: u32,
+    },
+    /// x_t = signal x_0 + sigma noise. Reads x_0 [b,l,d], level [b,2] = (signal, sigma), rng; writes x_t, noise [b,l,d].
+    CorruptGaussian {
+        /// Stream of the draws.
+        stream: u32,
+    },
+    /// dx_0 = signal dy. Reads level [b,2], dy [b,l,d]; writes dx_0.
+    CorruptGaussianGrad,
+    /// y = x keep / (1 - p) with the counter-based mask of (rng, stream); the backward pass is the same op on dy, the mask
+    /// drawn again. Reads x, rng; writes y.
+    Dropout {
+        /// Probability of zero.
+        p: f32,
+        /// Stream of the mask.
+        stream: u32,
+    },
+    /// w[b,l] = weight[b] where x_t = mask and 0 elsewhere (SUBS: only masked tokens carry loss). Reads x_t u32 [b,l], weight
+    /// [b]; writes w [b,l].
+    MaskedWeight {
+        /// The mask id.
+        mask: u32,
+    },
+    /// loss = sum_n w_n nll_n, nll_n = -log softmax(logits_n)[target_n], the forbidden column left out. Reads logits [.., v],
+    /// target u32 [..], w [..]; writes loss [1], nll [..].
+    CrossEntropy {
+        /// A column that has probability zero (the mask id).
+        forbid: Option<u32>,
+    },
+    /// dlogits = dloss w (softmax - onehot). Reads logits, target, w, nll, dloss [1]; writes dlogits.
+    CrossEntropyGrad {
+        /// A column that has probability zero.
+        forbid: Option<u32>,
+    },
+    /// loss = sum_n w nelbo_n: the uniform-state NELBO rate per token in Duo's one-pass form, alpha_bar' left to w (w =
+    /// -alpha_bar'(t) times the row's weight). Reads logits [b,l,v], x_0 u32 [b,l], x_t u32 [b,l], alpha_bar [b], w [b];
+    /// writes loss [1], nelbo [b,l] (unweighted), lse [b,l].
+    UniformNelbo,
+    /// Reads logits, x_0, x_t, alpha_bar, w, lse, dloss [1]; writes dlogits.
+    UniformNelboGrad,
+    /// loss = sum_n w_n error_n, error_n = |prediction_n - target_n|^2 (a sum over d). Reads prediction [.., d], target
+    /// [.., d], w [..]; writes loss [1], error [..].
+    SquaredError,
+    /// Reads prediction, target, w, dloss [1]; writes dprediction, dtarget.
+    SquaredErrorGrad,
+    /// Draws ids from softmax(logits / temperature). Reads logits [.., v], rng; writes ids u32 [..], log_p [..] (of the drawn
+    /// id under softmax(logits)), entropy [..] (of softmax(logits), nats).
+    SampleTokens {
+        /// Stream of the draws.
+        stream: u32,
+        /// Divides the logits; 0 takes the largest.
+        temperature: f32,
+        /// A column that is never drawn.
+        forbid: Option<u32>,
+    },
+    /// norm = |g|_2. Reads g (flat); writes norm [1].
+    GlobalNorm,
+    /// AdamW on a flat run of parameters. Reads g, norm [1], hyper; writes param, m, v, all three *in place*.
+    AdamW(AdamW),
+    /// Muon on one matrix. Reads g [r,c], norm [1], hyper; writes param [r,c] and momentum [r,c] *in place*, then scratch:
+    /// x [s,k], next [s,k], gram [s,s], poly [s,s] with s = min(r,c), k = max(r,c).
+    Muon(Muon),
+    /// ema = decay ema + (1 - decay) param, flat. Reads param, hyper; writes ema *in place*.
+    Ema,
+}
+
+impl Op {
+    /// The name printed in programs, errors and benches.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Op::Add => "add",
+            Op::Accumulate => "accumulate",
+            Op::AddRows { .. } => "add_rows",
+            Op::AddRowsGrad { .. } => "add_rows_grad",
+            Op::Activate { .. } => "activate",
+            Op::ActivateGrad { .. } => "activate_grad",
+            Op::Linear { .. } => "linear",
+            Op::LinearDx => "linear_dx",
+            Op::LinearDw { .. } => "linear_dw",
+            Op::Embedding => "embedding",
+            Op::EmbeddingGrad { .. } => "embedding_grad",
+            Op::LayerNorm { .. } => "layer_norm",
+            Op::LayerNormGrad { .. } => "layer_norm_grad",
+            Op::RmsNorm { .. } => "rms_norm",
+            Op::RmsNormGrad { .. } => "rms_norm_grad",
+            Op::QkNorm { .. } => "qk_norm",
+            Op::QkNormGrad { .. } => "qk_norm_grad",
+            Op::Modulate { .. } => "modulate",
+            Op::ModulateGrad { .. } => "modulate_grad",
+            Op::Gate { .. } => "gate",
+            Op::GateGrad { .. } => "gate_grad",
+            Op::Rotary { .. } => "rotary",
+            Op::Attention { .. } => "attention",
+            Op::AttentionGrad { .. } => "attention_grad",
+            Op::TimeFeatures { .. } => "time_features",
+            Op::CorruptTokens { .. } => "corrupt_tokens",
+            Op::CorruptGaussian { .. } => "corrupt_gaussian",
+            Op::CorruptGaussianGrad => "corrupt_gaussian_grad",
+            Op::Dropout { .. } => "dropout",
+            Op::MaskedWeight { .. } => "masked_weight",
+            Op::CrossEntropy { .. } => "cross_entropy",
+            Op::CrossEntropyGrad { .. } => "cross_entropy_grad",
+            Op::UniformNelbo => "uniform_nelbo",
+            Op::UniformNelboGrad => "uniform_nelbo_grad",
+            Op::SquaredError => "squared_error",
+            Op::SquaredErrorGrad => "squared_error_grad",
+            Op::SampleTokens { .. } => "sample_tokens",
+            Op::GlobalNorm => "global_norm",
+            Op::AdamW(_) => "adamw",
+            Op::Muon(_) => "muon",
+            Op::Ema => "ema",
+        }
+    }
+
+    /// How many of the first writes are also read (modified in place).
+    pub fn in_place(&self) -> usize {
+        match self {
+            Op::Accumulate | Op::Ema => 1,
+            Op::AdamW(_) => 3,
+            Op::Muon(_) => 2,
+            _ => 0,
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! CPU kernels.
+
+use crate::cpu::Cores;
+use crate::isa::multiversion;
+
+/// Elements a task.
+const GRAIN: usize = 16_384;
+
+/// y = a + b.
+pub fn add(cores: &Cores, a: &[f32], b: &[f32], y: &mut [f32]) {
+    multiversion! {
+        fn piece(a: &[f32], b: &[f32], y: &mut [f32]) {
+            for ((y, a), b) in y.iter_mut().zip(a).zip(b) {
+                *y = a + b;
+            }
+        }
+    }
+    cores.pool.rows(y, 1, GRAIN, |i, y| piece(cores.isa, &a[i..i + y.len()], &b[i..i + y.len()], y));
+}
+
+/// y += x.
+pub fn accumulate(cores: &Cores, x: &[f32], y: &mut [f32]) {
+    multiversion! {
+        fn piece(x: &[f32], y: &mut [f32]) {
+            for (y, x) in y.iter_mut().zip(x) {
+                *y += x;
+            }
+        }
+    }
+    cores.pool.rows(y, 1, GRAIN, |i, y| piece(cores.isa, &x[i..i + y.len()], y));
+}

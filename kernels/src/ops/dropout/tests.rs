@@ -1,0 +1,45 @@
+use super::reference;
+use crate::cases::{Host, check, run};
+use crate::isa::Isa;
+use crate::op::Op;
+
+/// Two roundings: of 1 / (1 - p) and of the product.
+const TOLERANCE: f64 = 2e-7;
+
+const RNG: [u32; 4] = [4, 0, 17, 0];
+
+fn rng() -> Host {
+    Host::u32(&[4], RNG.to_vec())
+}
+
+#[test]
+fn kernel_equals_reference() {
+    for (dims, p) in [(&[1][..], 0.5), (&[5], 0.1), (&[3, 7], 0.0), (&[2, 3, 64], 0.25), (&[2, 2, 3, 21], 0.99)] {
+        let x = Host::normal(dims, 1);
+        let truth = reference::forward(p, 3, dims[dims.len() - 1], &x.f64(), &RNG);
+        check(Op::Dropout { p, stream: 3 }, &[x, rng()], &[], &[truth], TOLERANCE);
+    }
+}
+
+#[test]
+fn the_mask_is_drawn_again_for_the_gradient() {
+    let op = Op::Dropout { p: 0.3, stream: 1 };
+    let draw = |x: Host| run(Isa::detect(), 2, op, &[x, rng()], &[]).remove(0);
+    let kept = |y: Vec<f64>| y.iter().map(|&y| y != 0.0).collect::<Vec<_>>();
+    let mask = kept(draw(Host::normal(&[9, 50], 1)));
+    assert_eq!(mask, kept(draw(Host::normal(&[9, 50], 2))));
+    let other = Op::Dropout { p: 0.3, stream: 2 };
+    assert_ne!(mask, kept(run(Isa::detect(), 2, other, &[Host::normal(&[9, 50], 1), rng()], &[]).remove(0)));
+}
+
+#[test]
+fn the_mean_is_preserved() {
+    let n = 200_000;
+    for p in [0.1, 0.5, 0.9] {
+        let x = Host::f32(&[200, 1000], vec![1.0; n]);
+        let y = run(Isa::detect(), 2, Op::Dropout { p, stream: 8 }, &[x, rng()], &[]).remove(0);
+        let (mean, p) = (y.iter().sum::<f64>() / n as f64, f64::from(p));
+        // Four standard errors of a scaled Bernoulli mean.
+        assert!((mean - 1.0).abs() < 4.0 * (p / (1.0 - p) / n as f64).sqrt(), "p = {p}: {mean}");
+    }
+}

@@ -1,0 +1,43 @@
+//! CPU kernel.
+
+use crate::cpu::Cores;
+use crate::isa::multiversion;
+
+multiversion! {
+    fn rotate(d_head: usize, sign: f32, qk: &[f32], table: &[f32], y: &mut [f32]) {
+        let half = d_head / 2;
+        let (cos, sin) = table.split_at(half);
+        for (x, y) in qk.chunks_exact(d_head).zip(y.chunks_exact_mut(d_head)) {
+            let ((a, b), (ya, yb)) = (x.split_at(half), y.split_at_mut(half));
+            for i in 0..half {
+                let (c, s) = (cos[i], sign * sin[i]);
+                ya[i] = a[i] * c - b[i] * s;
+                yb[i] = a[i] * s + b[i] * c;
+            }
+        }
+    }
+}
+
+/// Rotates every head of q and k by its position (back if `inverse`), copies v.
+#[expect(clippy::too_many_arguments, reason = "the op's own tensors")]
+pub fn forward(
+    cores: &Cores,
+    heads: u32,
+    inverse: bool,
+    len: usize,
+    d: usize,
+    qkv: &[f32],
+    table: &[f32],
+    y: &mut [f32],
+) {
+    let (width, d_head) = (3 * d, d / heads as usize);
+    let sign = if inverse { -1.0 } else { 1.0 };
+    cores.pool.rows(y, width, (8192 / width).max(1), |first, y| {
+        for (n, y) in (first..).zip(y.chunks_exact_mut(width)) {
+            let x = &qkv[n * width..(n + 1) * width];
+            let table = &table[n % len * d_head..][..d_head];
+            rotate(cores.isa, d_head, sign, &x[..2 * d], table, &mut y[..2 * d]);
+            y[2 * d..].copy_from_slice(&x[2 * d..]);
+        }
+    });
+}

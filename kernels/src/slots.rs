@@ -1,0 +1,346 @@
+//! The shape rule of every op: what it writes, given what it reads.
+
+use crate::op::{Activation, Chunk, Hyper, Limit, Op, Rows};
+use galatea_tensor::{DType, Shape};
+
+/// A tensor without a place.
+pub type Kind = (Shape, DType);
+
+/// A tensor that an op cannot take: a mistake of the recording, shown with every shape.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{op}: expected {expected}; found {found}")]
+pub struct ShapeError {
+    /// The op's name.
+    pub op: &'static str,
+    /// What its documentation asks for.
+    pub expected: &'static str,
+    /// The shapes and types it was given.
+    pub found: String,
+}
+
+use DType::{F32, U32};
+
+/// The tensors that `op` writes when it reads tensors of these kinds.
+///
+/// # Errors
+/// If their number, shapes or types are not the ones that [`Op`] documents.
+pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
+    let same = |i: usize| reads[i];
+    let f = |dims: &[usize]| (Shape::new(dims), F32);
+    let scalar = f(&[1]);
+    let check = |ok: bool, expected: &'static str| if ok { Ok(()) } else { Err(mismatch(op, expected, reads)) };
+    let arity = |n: usize, types: &[DType], expected: &'static str| {
+        check(reads.len() == n && reads.iter().zip(types).all(|(r, t)| r.1 == *t), expected)
+    };
+    let is = |i: usize, dims: &[usize]| reads[i].0 == Shape::new(dims);
+    let rank3 = |i: usize| reads[i].0.rank() == 3;
+    let d3 = |i: usize| (reads[i].0.dim(0), reads[i].0.dim(1), reads[i].0.dim(2));
+    // exhaustive: no wildcard arm
+    Ok(match *op {
+        Op::Add => {
+            arity(2, &[F32; 2], "two f32 tensors of one shape")?;
+            check(reads[0].0 == reads[1].0, "two f32 tensors of one shape")?;
+            vec![same(0)]
+        }
+        Op::Accumulate => {
+            arity(1, &[F32], "one f32 tensor")?;
+            vec![same(0)]
+        }
+        Op::AddRows { over } => {
+            const E: &str = "x [b, l, d] and r [l, d] (positions) or [b, d] (batch)";
+            arity(2, &[F32; 2], E)?;
+            check(rank3(0), E)?;
+            let (b, l, d) = d3(0);
+            check(is(1, &[if over == Rows::Positions { l } else { b }, d]), E)?;
+            vec![same(0)]
+        }
+        Op::AddRowsGrad { over } => {
+            arity(1, &[F32], "dy [b, l, d]")?;
+            check(rank3(0), "dy [b, l, d]")?;
+            let (b, l, d) = d3(0);
+            vec![f(&[if over == Rows::Positions { l } else { b }, d])]
+        }
+        Op::Activate { .. } => {
+            arity(1, &[F32], "one f32 tensor")?;
+            vec![same(0)]
+        }
+        Op::ActivateGrad { .. } => {
+            arity(2, &[F32; 2], "u and dy of one shape")?;
+            check(reads[0].0 == reads[1].0, "u and dy of one shape")?;
+            vec![same(0)]
+        }
+        Op::Linear { bias, activation } => {
+            const E: &str = "x [.., i], w [o, i] and, with a bias, b [o]";
+            arity(2 + usize::from(bias), &[F32; 3], E)?;
+            check(reads[1].0.rank() == 2 && reads[0].0.cols() == reads[1].0.dim(1), E)?;
+            let o = reads[1].0.dim(0);
+            check(!bias || is(2, &[o]), E)?;
+            let y = (reads[0].0.with_cols(o), F32);
+            vec![y; if activation == Activation::None { 1 } else { 2 }]
+        }
+        Op::LinearDx => {
+            const E: &str = "dy [.., o] and w [o, i]";
+            arity(2, &[F32; 2], E)?;
+            check(reads[1].0.rank() == 2 && reads[0].0.cols() == reads[1].0.dim(0), E)?;
+            vec![(reads[0].0.with_cols(reads[1].0.dim(1)), F32)]
+        }
+        Op::LinearDw { bias } => {
+            const E: &str = "dy [.., o] and x [.., i] with the same rows";
+            arity(2, &[F32; 2], E)?;
+            check(reads[0].0.rows() == reads[1].0.rows(), E)?;
+            let (o, i) = (reads[0].0.cols(), reads[1].0.cols());
+            let mut out = vec![f(&[o, i])];
+            if bias {
+                out.push(f(&[o]));
+            }
+            out
+        }
+        Op::Embedding => {
+            const E: &str = "ids u32 [b, l] and table [v, d]";
+            arity(2, &[U32, F32], E)?;
+            check(reads[0].0.rank() == 2 && reads[1].0.rank() == 2, E)?;
+            vec![f(&[reads[0].0.dim(0), reads[0].0.dim(1), reads[1].0.dim(1)])]
+        }
+        Op::EmbeddingGrad { vocab } => {
+            const E: &str = "ids u32 [b, l] and dy [b, l, d]";
+            arity(2, &[U32, F32], E)?;
+            check(reads[0].0.len() == reads[1].0.rows(), E)?;
+            vec![f(&[vocab as usize, reads[1].0.cols()])]
+        }
+        Op::LayerNorm { gain, bias, .. } => {
+            const E: &str = "x [.., d], then gain [d] and shift [d] where asked";
+            arity(1 + usize::from(gain) + usize::from(bias), &[F32; 3], E)?;
+            check((1..reads.len()).all(|i| is(i, &[reads[0].0.cols()])), E)?;
+            vec![same(0), f(&[reads[0].0.rows(), 2])]
+        }
+        Op::LayerNormGrad { gain, bias } => {
+            const E: &str = "x [.., d], stats [n, 2], dy like x, gain [d] where asked";
+            arity(3 + usize::from(gain), &[F32; 4], E)?;
+            let d = reads[0].0.cols();
+            check(is(1, &[reads[0].0.rows(), 2]) && reads[2].0 == reads[0].0 && (!gain || is(3, &[d])), E)?;
+            let mut out = vec![same(0)];
+            out.resize(1 + usize::from(gain) + usize::from(bias), f(&[d]));
+            out
+        }
+        Op::RmsNorm { gain, .. } => {
+            const E: &str = "x [.., d] and gain [d] where asked";
+            arity(1 + usize::from(gain), &[F32; 2], E)?;
+            check(!gain || is(1, &[reads[0].0.cols()]), E)?;
+            vec![same(0), f(&[reads[0].0.rows()])]
+        }
+        Op::RmsNormGrad { gain } => {
+            const E: &str = "x [.., d], stats [n], dy like x, gain [d] where asked";
+            arity(3 + usize::from(gain), &[F32; 4], E)?;
+            let d = reads[0].0.cols();
+            check(is(1, &[reads[0].0.rows()]) && reads[2].0 == reads[0].0 && (!gain || is(3, &[d])), E)?;
+            let mut out = vec![same(0)];
+            out.resize(1 + usize::from(gain), f(&[d]));
+            out
+        }
+        Op::QkNorm { heads, .. } => {
+            const E: &str = "qkv [b, l, 3 d] with d a multiple of heads";
+            arity(1, &[F32], E)?;
+            check(heads_fit(reads[0].0, heads), E)?;
+            vec![same(0), f(&[reads[0].0.rows(), 2 * heads as usize])]
+        }
+        Op::QkNormGrad { heads } => {
+            const E: &str = "qkv [b, l, 3 d], stats [n, 2 heads], dy like qkv";
+            arity(3, &[F32; 3], E)?;
+            check(heads_fit(reads[0].0, heads) && is(1, &[reads[0].0.rows(), 2 * heads as usize]), E)?;
+            check(reads[2].0 == reads[0].0, E)?;
+            vec![same(0)]
+        }
+        Op::Modulate { shift, scale } => {
+            const E: &str = "x [b, l, d] and m [b, chunks d]";
+            arity(2, &[F32; 2], E)?;
+            check(rank3(0) && shift.of == scale.of && fits(shift, 1, 0, reads) && fits(scale, 1, 0, reads), E)?;
+            vec![same(0)]
+        }
+        Op::ModulateGrad { shift, scale } => {
+            const E: &str = "x [b, l, d], m [b, chunks d], dy like x";
+            arity(3, &[F32; 3], E)?;
+            check(rank3(0) && reads[2].0 == reads[0].0 && fits(shift, 1, 0, reads) && fits(scale, 1, 0, reads), E)?;
+            vec![same(0), same(1)]
+        }
+        Op::Gate { gate } => {
+            const E: &str = "x [b, l, d], h like x, m [b, chunks d]";
+            arity(3, &[F32; 3], E)?;
+            check(rank3(0) && reads[1].0 == reads[0].0 && fits(gate, 2, 0, reads), E)?;
+            vec![same(0)]
+        }
+        Op::GateGrad { gate } => {
+            const E: &str = "h [b, l, d], m [b, chunks d], dy like h";
+            arity(3, &[F32; 3], E)?;
+            check(rank3(0) && reads[2].0 == reads[0].0 && fits(gate, 1, 0, reads), E)?;
+            vec![same(0), same(1)]
+        }
+        Op::Rotary { heads, .. } => {
+            const E: &str = "qkv [b, l, 3 d] and table [l, d_head] with an even d_head";
+            arity(2, &[F32; 2], E)?;
+            check(heads_fit(reads[0].0, heads), E)?;
+            let d_head = reads[0].0.cols() / 3 / heads as usize;
+            check(d_head.is_multiple_of(2) && is(1, &[reads[0].0.dim(1), d_head]), E)?;
+            vec![same(0)]
+        }
+        Op::Attention { heads, padding, .. } => {
+            const E: &str = "qkv [b, l, 3 d] and, with padding, visible u32 [b, l]";
+            arity(1 + usize::from(padding), &[F32, U32], E)?;
+            check(heads_fit(reads[0].0, heads), E)?;
+            let (b, l, width) = d3(0);
+            check(!padding || is(1, &[b, l]), E)?;
+            vec![(reads[0].0.with_cols(width / 3), F32), f(&[b, heads as usize, l])]
+        }
+        Op::AttentionGrad { heads, padding, .. } => {
+            const E: &str = "qkv, visible where asked, y [b, l, d], lse [b, heads, l], dy like y";
+            let types: &[DType] = if padding { &[F32, U32, F32, F32, F32] } else { &[F32; 4] };
+            arity(types.len(), types, E)?;
+            check(heads_fit(reads[0].0, heads), E)?;
+            let (b, l, width) = d3(0);
+            let p = usize::from(padding);
+            check(is(1 + p, &[b, l, width / 3]) && is(2 + p, &[b, heads as usize, l]), E)?;
+            check(reads[3 + p].0 == reads[1 + p].0 && (!padding || is(1, &[b, l])), E)?;
+            vec![same(0)]
+        }
+        Op::TimeFeatures { dim, .. } => {
+            const E: &str = "t [b] and an even width";
+            arity(1, &[F32], E)?;
+            check(reads[0].0.rank() == 1 && dim.is_multiple_of(2) && dim > 0, E)?;
+            vec![f(&[reads[0].0.len(), dim as usize])]
+        }
+        Op::CorruptTokens { limit, .. } => {
+            const E: &str = "x_0 u32 [b, l], alpha_bar [b], rng u32 [4]";
+            arity(3, &[U32, F32, U32], E)?;
+            check(reads[0].0.rank() == 2 && is(1, &[reads[0].0.dim(0)]) && is(2, &[4]), E)?;
+            check(limit != Limit::Uniform(0), "a uniform limit over at least one id")?;
+            vec![same(0)]
+        }
+        Op::CorruptGaussian { .. } => {
+            const E: &str = "x_0 [b, l, d], level [b, 2], rng u32 [4]";
+            arity(3, &[F32, F32, U32], E)?;
+            check(rank3(0) && is(1, &[reads[0].0.dim(0), 2]) && is(2, &[4]), E)?;
+            vec![same(0), same(0)]
+        }
+        Op::CorruptGaussianGrad => {
+            const E: &str = "level [b, 2] and dy [b, l, d]";
+            arity(2, &[F32; 2], E)?;
+            check(rank3(1) && is(0, &[reads[1].0.dim(0), 2]), E)?;
+            vec![same(1)]
+        }
+        Op::Dropout { p, .. } => {
+            const E: &str = "x, rng u32 [4] and 0 <= p < 1";
+            arity(2, &[F32, U32], E)?;
+            check(is(1, &[4]) && (0.0..1.0).contains(&p), E)?;
+            vec![same(0)]
+        }
+        Op::MaskedWeight { .. } => {
+            const E: &str = "x_t u32 [b, l] and weight [b]";
+            arity(2, &[U32, F32], E)?;
+            check(reads[0].0.rank() == 2 && is(1, &[reads[0].0.dim(0)]), E)?;
+            vec![(reads[0].0, F32)]
+        }
+        Op::CrossEntropy { .. } => {
+            const E: &str = "logits [.., v], target u32 [..], w [..]";
+            arity(3, &[F32, U32, F32], E)?;
+            check(reads[0].0.rows() == reads[1].0.len() && reads[1].0 == reads[2].0, E)?;
+            vec![scalar, same(2)]
+        }
+        Op::CrossEntropyGrad { .. } => {
+            const E: &str = "logits, target, w, nll, dloss [1]";
+            arity(5, &[F32, U32, F32, F32, F32], E)?;
+            check(reads[0].0.rows() == reads[1].0.len() && reads[2].0 == reads[3].0 && is(4, &[1]), E)?;
+            vec![same(0)]
+        }
+        Op::UniformNelbo => {
+            const E: &str = "logits [b, l, v], x_0 u32 [b, l], x_t u32 [b, l], alpha_bar [b], w [b]";
+            arity(5, &[F32, U32, U32, F32, F32], E)?;
+            let (b, l) = (reads[0].0.dim(0), reads[0].0.dim(1));
+            check(rank3(0) && is(1, &[b, l]) && is(2, &[b, l]) && is(3, &[b]) && is(4, &[b]), E)?;
+            vec![scalar, f(&[b, l]), f(&[b, l])]
+        }
+        Op::UniformNelboGrad => {
+            const E: &str = "logits, x_0, x_t, alpha_bar, w, lse [b, l], dloss [1]";
+            arity(7, &[F32, U32, U32, F32, F32, F32, F32], E)?;
+            check(rank3(0) && is(6, &[1]), E)?;
+            vec![same(0)]
+        }
+        Op::SquaredError => {
+            const E: &str = "prediction [.., d], target like it, w [..]";
+            arity(3, &[F32; 3], E)?;
+            check(reads[0].0 == reads[1].0 && reads[0].0.rows() == reads[2].0.len(), E)?;
+            vec![scalar, same(2)]
+        }
+        Op::SquaredErrorGrad => {
+            const E: &str = "prediction, target, w, dloss [1]";
+            arity(4, &[F32; 4], E)?;
+            check(reads[0].0 == reads[1].0 && reads[0].0.rows() == reads[2].0.len() && is(3, &[1]), E)?;
+            vec![same(0), same(1)]
+        }
+        Op::SampleTokens { .. } => {
+            const E: &str = "logits [.., v] and rng u32 [4]";
+            arity(2, &[F32, U32], E)?;
+            check(is(1, &[4]) && reads[0].0.rank() >= 2, E)?;
+            let lead: Vec<usize> = reads[0].0.dims()[..reads[0].0.rank() - 1].iter().map(|&d| d as usize).collect();
+            vec![(Shape::new(&lead), U32), f(&lead), f(&lead)]
+        }
+        Op::GlobalNorm => {
+            arity(1, &[F32], "the flat gradient")?;
+            vec![scalar]
+        }
+        Op::AdamW(_) => {
+            const E: &str = "g (flat), norm [1], hyper";
+            arity(3, &[F32; 3], E)?;
+            check(is(1, &[1]) && is(2, &[Hyper::LEN]), E)?;
+            vec![same(0); 3]
+        }
+        Op::Muon(_) => {
+            const E: &str = "g [r, c], norm [1], hyper";
+            arity(3, &[F32; 3], E)?;
+            check(reads[0].0.rank() == 2 && is(1, &[1]) && is(2, &[Hyper::LEN]), E)?;
+            let (r, c) = (reads[0].0.dim(0), reads[0].0.dim(1));
+            let (s, k) = (r.min(c), r.max(c));
+            vec![same(0), same(0), f(&[s, k]), f(&[s, k]), f(&[s, s]), f(&[s, s])]
+        }
+        Op::Ema => {
+            const E: &str = "param (flat) and hyper";
+            arity(2, &[F32; 2], E)?;
+            check(is(1, &[Hyper::LEN]), E)?;
+            vec![same(0)]
+        }
+    })
+}
+
+fn mismatch(op: &Op, expected: &'static str, reads: &[Kind]) -> ShapeError {
+    let found: Vec<String> = reads.iter().map(|(shape, dtype)| format!("{} {shape}", dtype.name())).collect();
+    ShapeError { op: op.name(), expected, found: if found.is_empty() { "nothing".into() } else { found.join(", ") } }
+}
+
+fn heads_fit(qkv: Shape, heads: u32) -> bool {
+    qkv.rank() == 3 && heads > 0 && qkv.cols().is_multiple_of(3 * heads as usize)
+}
+
+/// Whether read `m` is [b, chunks d] for read `x` [b, l, d] and the chunk is one of them.
+fn fits(chunk: Chunk, m: usize, x: usize, reads: &[Kind]) -> bool {
+    let (x, m) = (reads[x].0, reads[m].0);
+    chunk.index < chunk.of && x.rank() == 3 && m == Shape::new(&[x.dim(0), chunk.of as usize * x.dim(2)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_shape_is_named_with_what_was_expected() {
+        let reads = [(Shape::new(&[4, 8]), F32), (Shape::new(&[16, 9]), F32)];
+        let error = slots(&Op::Linear { bias: false, activation: Activation::None }, &reads).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "linear: expected x [.., i], w [o, i] and, with a bias, b [o]; found f32 [4, 8], f32 [16, 9]"
+        );
+    }
+
+    #[test]
+    fn too_few_reads_are_an_error_not_a_panic() {
+        assert!(slots(&Op::AttentionGrad { heads: 2, mask: crate::AttentionMask::Full, padding: true }, &[]).is_err());
+        assert!(slots(&Op::Add, &[(Shape::new(&[2]), F32)]).is_err());
+    }
+}
