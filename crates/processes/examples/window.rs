@@ -11,6 +11,7 @@
 
 use galatea_processes::Gaussian;
 use galatea_random::Philox;
+use galatea_schedules::{AnySchedule, Schedule};
 use ndarray::{Array1, Array2, Axis};
 
 fn main() {
@@ -49,6 +50,14 @@ fn measure(vocab: usize, d: usize, samples: usize, unit: bool) {
         let share = errors(&embeddings, &squares, &tokens, alpha_bar) as f64 / samples as f64;
         let spread = (share * (1.0 - share) / samples as f64).sqrt();
         println!("{alpha_bar:9.4}   {ratio:19.3}   {:6.1} % ± {:.1}", 100.0 * share, 100.0 * spread);
+    }
+    println!("\nshare of the time t in [0, 1] with snr |e|² / (4 ln V)   above 1   1 to 1/8   below 1/8");
+    let at = |ratio: f64| snr * ratio / (1.0 + snr * ratio);
+    for name in ["linear", "linear-beta", "cosine", "sqrt"] {
+        let schedule: AnySchedule = name.parse().expect("a schedule's name");
+        let (first, last) = (schedule.time_of(at(1.0)), schedule.time_of(at(0.125)));
+        let [above, within, below] = [first, last - first, 1.0 - last].map(|share| 100.0 * share);
+        println!("{name:>53}   {above:5.1} %   {within:6.1} %   {below:7.1} %");
     }
     println!();
 }
