@@ -7,6 +7,7 @@ pub mod dense;
 pub mod error;
 pub mod gaussian;
 pub mod objectives;
+mod posterior;
 pub mod prediction;
 pub mod step;
 pub mod times;

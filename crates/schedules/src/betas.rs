@@ -159,7 +159,7 @@ impl Betas {
     /// [`Error::Spacing`] unless `steps` rises strictly and lies within the chain.
     ///
     /// # Source
-    /// Nichol, Dhariwal (2021), section 4; Diffusion-LM's `respace.py`.
+    /// Nichol, Dhariwal (2021); Diffusion-LM's `respace.py`.
     pub fn respace(&self, steps: &[usize]) -> Result<Self, Error> {
         let (wanted, available) = (steps.len(), self.len());
         let bad = |reason| Err(Error::Spacing { wanted, available, reason });

@@ -146,7 +146,7 @@ impl Schedule for Cosine {
 /// MD4 and Duo call it "cosine"; MD4's is `Squeeze::md4(Sine, 1e-4)`, Duo's `Until::new(Sine, 1.0 - 1e-3)`.
 ///
 /// # Source
-/// Shi et al. (2024), "Simplified and generalized masked diffusion for discrete data" (MD4), table 1.
+/// Shi et al. (2024), "Simplified and generalized masked diffusion for discrete data" (MD4), the cosine schedule.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sine;
 
@@ -215,7 +215,7 @@ impl Schedule for Sqrt {
 /// alpha_bar(t) = 1 - t^power. MD4's "poly", BD3-LM's "square" (power 2) and "square root" (power 1/2).
 ///
 /// # Source
-/// Shi et al. (2024), MD4, table 1.
+/// Shi et al. (2024), MD4, the polynomial schedule.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Polynomial {
     pub(crate) power: f64,
@@ -250,7 +250,7 @@ impl Schedule for Polynomial {
 /// noise to data, so that kappa(1 - t) = alpha_bar(t).
 ///
 /// # Source
-/// Gat et al. (2024), "Discrete flow matching", section 3 (the scheduler kappa_t = t^n).
+/// Gat et al. (2024), "Discrete flow matching" (the scheduler kappa_t = t^n).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Power {
     pub(crate) power: f64,

@@ -7,7 +7,7 @@ use crate::error::{Error, parameter};
 /// linear betas.
 ///
 /// # Source
-/// Song et al. (2021), "Score-based generative modeling through stochastic differential equations", equation 33.
+/// Song et al. (2021), "Score-based generative modeling through stochastic differential equations", the VP-SDE.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LinearBeta {
     pub(crate) beta_min: f64,
@@ -148,7 +148,7 @@ impl Schedule for Geometric {
 /// sigma_min^(1-t) sigma_max^t seen as a VP process, with log SNR = -2 log sigma.
 ///
 /// # Source
-/// Kingma et al. (2021), "Variational diffusion models", section 3.2 (gamma = -log SNR).
+/// Kingma et al. (2021), "Variational diffusion models" (gamma = -log SNR).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LinearLogSnr {
     pub(crate) max: f64,

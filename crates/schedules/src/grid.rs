@@ -25,7 +25,7 @@ pub fn with_floor(steps: usize, t_min: f64) -> Vec<f64> {
 /// MD4's cosine grid, t = cos(pi/2 u) for u = 0, 1/n, ..., 1: small steps near the noise, large ones near the data.
 ///
 /// # Source
-/// Shi et al. (2024), MD4, section 5 ("cosine" sampling grid).
+/// Shi et al. (2024), MD4, its "cosine" sampling grid.
 pub fn cosine(steps: usize) -> Vec<f64> {
     along(steps, |u| (FRAC_PI_2 * u).cos(), 0.0)
 }
@@ -35,7 +35,7 @@ pub fn cosine(steps: usize) -> Vec<f64> {
 /// Both times must have a finite log-SNR, so `t_min` > 0 for most schedules.
 ///
 /// # Source
-/// Lu et al. (2022), "DPM-Solver", section 3.4.
+/// Lu et al. (2022), "DPM-Solver".
 pub fn equal_log_snr(schedule: &impl Schedule, steps: usize, t_max: f64, t_min: f64) -> Vec<f64> {
     let (start, end) = (schedule.log_snr(t_max), schedule.log_snr(t_min));
     let time = |u: f64| if u == 0.0 { t_max } else { schedule.time_of(sigmoid(start + (end - start) * u)) };

@@ -15,7 +15,7 @@ use std::str::FromStr;
 /// ```
 ///
 /// # Source
-/// Song, Meng, Ermon (2021), DDIM, appendix D.3 (constant stride); Nichol, Dhariwal (2021), section 4 (sections).
+/// Song, Meng, Ermon (2021), DDIM (constant stride); Nichol, Dhariwal (2021) (sections).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Spacing {

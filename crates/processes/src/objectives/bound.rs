@@ -9,8 +9,7 @@
 //! Divide their sum over a text by its tokens for nats per token.
 //!
 //! # Source
-//! Kingma et al. (2021), "Variational diffusion models", equations 11 to 17; Gulrajani, Hashimoto (2023), Plaid,
-//! section 2; `docs/derivations/gaussian.md`, section 6.
+//! Kingma et al. (2021), "Variational diffusion models", the diffusion loss; Gulrajani, Hashimoto (2023), Plaid; `docs/derivations/gaussian.md`, section 6.
 
 use galatea_schedules::Schedule;
 
@@ -26,7 +25,7 @@ pub fn weight(schedule: &impl Schedule, t: f64) -> f64 {
 /// is this times |x_0 - x_0_hat|². A random one of T steps is multiplied by T.
 ///
 /// # Source
-/// Kingma et al. (2021), equation 13.
+/// Kingma et al. (2021), the loss in discrete time.
 pub fn weight_of_step(alpha_bar_t: f64, alpha_bar_s: f64) -> f64 {
     let snr = |alpha_bar: f64| alpha_bar / (1.0 - alpha_bar);
     0.5 * (snr(alpha_bar_s) - snr(alpha_bar_t))

@@ -2,7 +2,7 @@
 
 use super::{log_sum_exp, softmax_backward};
 use crate::Categorical;
-use crate::categorical::Bayes;
+use crate::posterior::Bayes;
 
 /// One token of D3PM's loss in nats: KL(q(x_s | x_t, x_0) || q(x_s | x_t, p)) + `lambda` CE(p, x_0), p = softmax(logits).
 ///

@@ -7,7 +7,7 @@
 //! anchors the table and says nothing about the model's prediction, which is a known source of confusion.
 //!
 //! # Source
-//! Li et al. (2022), "Diffusion-LM improves controllable text generation", section 4.2; `training_losses_e2e` of its code.
+//! Li et al. (2022), "Diffusion-LM improves controllable text generation", section 4.1; `training_losses_e2e` of its code.
 
 /// The mean squared error of a prediction, and its gradient with respect to the prediction (that with respect to the
 /// target is its negative).

@@ -9,7 +9,7 @@ use galatea_schedules::Schedule;
 /// p'(t) / p(t). LLaDA divides by p alone, which is this weight for its p = (1 - eps) t + eps up to the factor 1 - eps.
 ///
 /// # Source
-/// Sahoo et al. (2024), MDLM, equation 10; Shi et al. (2024), MD4, equation 5.
+/// Sahoo et al. (2024), MDLM, the continuous-time NELBO; Shi et al. (2024), MD4, its continuous-time ELBO.
 pub fn weight(schedule: &impl Schedule, t: f64) -> f64 {
     -schedule.alpha_bar_derivative(t) / (1.0 - schedule.alpha_bar(t))
 }
@@ -35,7 +35,7 @@ pub fn weight_of_steps(alpha_bar_t: f64, alpha_bar_s: f64, steps: usize) -> f64 
 /// If an id is outside `logits`.
 ///
 /// # Source
-/// Sahoo et al. (2024), MDLM, section 3.2.3 (SUBS) and equation 10.
+/// Sahoo et al. (2024), MDLM, the SUBS parameterisation and the continuous-time NELBO.
 pub fn nelbo(logits: &[f64], x_0: u32, x_t: u32, mask: u32, weight: f64, dlogits: Option<&mut [f64]>) -> f64 {
     if x_t != mask {
         if let Some(dlogits) = dlogits {
@@ -57,7 +57,7 @@ pub fn nelbo(logits: &[f64], x_0: u32, x_t: u32, mask: u32, weight: f64, dlogits
 /// SUBS: turns logits into log p(x_0 | x_t) in place. The mask gets no mass, and an unmasked token is itself.
 ///
 /// # Source
-/// Sahoo et al. (2024), MDLM, section 3.2.3: zero masking probabilities and carry-over unmasking.
+/// Sahoo et al. (2024), MDLM, SUBS: zero masking probabilities and carry-over unmasking.
 pub fn subs(logits: &mut [f64], x_t: u32, mask: u32) {
     if x_t == mask {
         let total = log_sum_exp(logits, Some(mask));

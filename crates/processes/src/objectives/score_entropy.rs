@@ -19,7 +19,7 @@ use crate::Limit;
 /// If an id is outside `log_score`.
 ///
 /// # Source
-/// Lou, Meng, Ermon (2024), SEDD, equations 8 and 9.
+/// Lou, Meng, Ermon (2024), SEDD, the denoising score entropy and its diffusion weighting.
 ///
 /// [`masked::nelbo`]: super::masked::nelbo
 /// [`uniform::nelbo`]: super::uniform::nelbo

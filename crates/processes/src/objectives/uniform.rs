@@ -21,7 +21,7 @@ use super::{log_sum_exp, softmax_backward};
 /// If an id is outside `logits`.
 ///
 /// # Source
-/// Sahoo et al. (2025), Duo, the Rao-Blackwellised NELBO of section 3; equal to Schiff et al. (2024), UDLM, equation 18;
+/// Sahoo et al. (2025), Duo, the Rao-Blackwellised NELBO; equal to Schiff et al. (2024), UDLM;
 /// `docs/derivations/bounds.md`, section 2.
 pub fn nelbo(
     logits: &[f64],
