@@ -58,6 +58,11 @@ impl<B: Backend> NetEmbeddingDenoiser<B> {
     pub fn new(session: Session<B>, z_t: Var, time: Var, x_0_hat: Var) -> Self {
         Self { session, z_t, time, x_0_hat }
     }
+
+    /// The session, to load parameters.
+    pub fn session_mut(&mut self) -> &mut Session<B> {
+        &mut self.session
+    }
 }
 
 impl<B: Backend> EmbeddingDenoiser for NetEmbeddingDenoiser<B> {

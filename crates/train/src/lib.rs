@@ -1,1 +1,20 @@
-//! Training diffusion language models: objectives as programs, checkpoints, logs.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod checkpoint;
+pub mod config;
+mod corpus;
+mod error;
+mod evaluate;
+mod generator;
+mod objective;
+mod rates;
+mod run;
+
+pub use config::Config;
+pub use corpus::{Corpus, Vocabulary};
+pub use error::Error;
+pub use evaluate::Evaluation;
+pub use generator::{Frame, Generator, Order, Outcome, Sampling};
+pub use objective::{Batch, Levels, Objective, Purpose};
+pub use run::{Run, StepReport};

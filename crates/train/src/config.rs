@@ -1,0 +1,362 @@
+//! What a run is: one TOML file, every field with a default.
+
+use crate::Error;
+use galatea_models::Model;
+use galatea_schedules::AnySchedule;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// A run's configuration.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// What is learned.
+    pub data: Data,
+    /// How text becomes tokens.
+    pub tokenizer: TokenizerChoice,
+    /// The denoiser.
+    pub model: Model,
+    /// The noise.
+    pub process: ProcessConfig,
+    /// How long and how wide.
+    pub training: Training,
+    /// How parameters move.
+    pub optimizer: OptimizerConfig,
+}
+
+/// How documents become rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LayoutChoice {
+    /// Documents one after another, cut in rows of `len`.
+    Packed,
+    /// One document a row, cut or padded to `len`.
+    Padded,
+}
+
+/// Where a document ends in a text file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DocumentChoice {
+    /// At every line end.
+    Line,
+    /// At every blank line.
+    Paragraph,
+    /// At the end of the file.
+    File,
+}
+
+/// `[data]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Data {
+    /// "language" for the embedded story language, else the path of a .txt or .jsonl file.
+    pub source: String,
+    /// The language's level, 1 to 3.
+    pub level: u8,
+    /// How documents become rows.
+    pub layout: LayoutChoice,
+    /// Tokens a row (the language has its own).
+    pub len: usize,
+    /// The field of a .jsonl line that holds the text.
+    pub field: String,
+    /// Where a document ends in a text file.
+    pub document: DocumentChoice,
+    /// The fraction of documents held out.
+    pub validation: f64,
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Self {
+            source: "language".into(),
+            level: 1,
+            layout: LayoutChoice::Packed,
+            len: 128,
+            field: "text".into(),
+            document: DocumentChoice::Line,
+            validation: 0.1,
+        }
+    }
+}
+
+/// Which tokenizer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TokenizerKind {
+    /// 256 bytes.
+    Bytes,
+    /// The characters of the text.
+    Chars,
+    /// Words and punctuation by frequency.
+    Words,
+    /// Byte-pair encoding, trained on the text or loaded.
+    Bpe,
+}
+
+/// `[tokenizer]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TokenizerChoice {
+    /// Which one.
+    pub kind: TokenizerKind,
+    /// A tokenizer.json to load instead of building one from the text.
+    pub path: Option<PathBuf>,
+    /// The vocabulary's size, for words and BPE.
+    pub vocab: usize,
+}
+
+impl Default for TokenizerChoice {
+    fn default() -> Self {
+        Self { kind: TokenizerKind::Chars, path: None, vocab: 8192 }
+    }
+}
+
+/// Which noise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProcessKind {
+    /// A corrupted token becomes \[MASK\].
+    Mask,
+    /// A corrupted token becomes a random one.
+    Uniform,
+    /// Gaussian noise on embeddings.
+    Gaussian,
+}
+
+/// `[process]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProcessConfig {
+    /// Which noise.
+    pub kind: ProcessKind,
+    /// The schedule's name; empty for the process's own (log-linear, Gaussian: sqrt).
+    pub schedule: String,
+}
+
+impl Default for ProcessConfig {
+    fn default() -> Self {
+        Self { kind: ProcessKind::Mask, schedule: String::new() }
+    }
+}
+
+impl ProcessConfig {
+    /// The schedule that is meant.
+    ///
+    /// # Errors
+    /// If no schedule has that name.
+    pub fn schedule(&self) -> Result<AnySchedule, Error> {
+        let name = match (self.schedule.as_str(), self.kind) {
+            ("", ProcessKind::Mask | ProcessKind::Uniform) => "log-linear",
+            ("", ProcessKind::Gaussian) => "sqrt",
+            (name, _) => name,
+        };
+        name.parse().map_err(|source| Error::Schedule { source })
+    }
+}
+
+/// `[training]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Training {
+    /// Rows a micro-batch.
+    pub batch: usize,
+    /// Micro-batches a step.
+    pub accumulation: usize,
+    /// Optimizer steps.
+    pub steps: u32,
+    /// Wall-clock seconds of training; the run ends at whichever limit comes first, and the learning rate follows the one
+    /// that is nearer.
+    pub seconds: Option<f64>,
+    /// The seed of everything.
+    pub seed: u64,
+    /// Steps between validations (0: only at the end).
+    pub eval_every: u32,
+    /// Steps between sample previews (0: none).
+    pub sample_every: u32,
+    /// Steps between checkpoints (0: only at the end).
+    pub save_every: u32,
+    /// Rows of the validation split that are measured.
+    pub eval_rows: usize,
+    /// Times drawn for each of them.
+    pub eval_times: usize,
+    /// The run's folder.
+    pub out: PathBuf,
+}
+
+impl Default for Training {
+    fn default() -> Self {
+        Self {
+            batch: 32,
+            accumulation: 1,
+            steps: 2000,
+            seconds: None,
+            seed: 1,
+            eval_every: 500,
+            sample_every: 500,
+            save_every: 500,
+            eval_rows: 512,
+            eval_times: 4,
+            out: PathBuf::from("runs/run"),
+        }
+    }
+}
+
+/// Which optimizer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OptimizerKind {
+    /// AdamW for everything.
+    #[serde(rename = "adamw")]
+    AdamW,
+    /// Muon for matrices, AdamW for the rest.
+    Muon,
+}
+
+/// How the learning rate falls after the warm-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decay {
+    /// To zero along half a cosine.
+    Cosine,
+    /// To zero along a line.
+    Linear,
+    /// Not at all.
+    Constant,
+}
+
+/// `[optimizer]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OptimizerConfig {
+    /// Which one.
+    pub kind: OptimizerKind,
+    /// Learning rate of AdamW.
+    pub lr: f64,
+    /// Learning rate of Muon.
+    pub muon_lr: f64,
+    /// Steps over which the rate rises from zero.
+    pub warmup: u32,
+    /// How the rate falls.
+    pub decay: Decay,
+    /// Decay of the first moment.
+    pub beta_1: f64,
+    /// Decay of the second moment.
+    pub beta_2: f64,
+    /// Muon's momentum.
+    pub momentum: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Largest global norm of a gradient; 0 for no clip.
+    pub clip: f64,
+    /// Decay of the parameters' moving average (rises to it as (1 + step) / (10 + step)).
+    pub ema: f64,
+}
+
+impl Default for OptimizerConfig {
+    fn default() -> Self {
+        Self {
+            kind: OptimizerKind::Muon,
+            lr: 3e-3,
+            muon_lr: 0.02,
+            warmup: 50,
+            decay: Decay::Cosine,
+            beta_1: 0.9,
+            beta_2: 0.98,
+            momentum: 0.95,
+            weight_decay: 0.0,
+            clip: 1.0,
+            ema: 0.99,
+        }
+    }
+}
+
+impl Config {
+    /// Reads TOML; `origin` (a path) is named in errors.
+    ///
+    /// # Errors
+    /// If it is not TOML, a key is unknown, or a value has the wrong type.
+    pub fn from_toml(text: &str, origin: &str) -> Result<Self, Error> {
+        toml::from_str(text).map_err(|e| Error::Toml { origin: origin.to_owned(), reason: e.to_string() })
+    }
+
+    /// Writes TOML with every field.
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(self).expect("a configuration has only tables, strings and numbers")
+    }
+
+    /// Checks the values against each other.
+    ///
+    /// # Errors
+    /// The first field whose value no run can have.
+    pub fn validate(&self) -> Result<(), Error> {
+        let bad = |field: &'static str, expected: &str, found: &dyn std::fmt::Display| {
+            Err(Error::Config { field, expected: expected.to_owned(), found: found.to_string() })
+        };
+        let Training { batch, accumulation, steps, seconds, eval_rows, eval_times, .. } = self.training;
+        for (field, value) in [
+            ("training.batch", batch),
+            ("training.accumulation", accumulation),
+            ("training.eval_rows", eval_rows),
+            ("training.eval_times", eval_times),
+            ("data.len", self.data.len),
+            ("tokenizer.vocab", self.tokenizer.vocab),
+        ] {
+            if value == 0 || value > 1 << 24 {
+                return bad(field, "a number from 1 to 16777216", &value);
+            }
+        }
+        if steps == 0 {
+            return bad("training.steps", "at least 1", &steps);
+        }
+        if let Some(s) = seconds.filter(|s| !(s.is_finite() && *s > 0.0)) {
+            return bad("training.seconds", "a positive number of seconds", &s);
+        }
+        if self.data.source == "language" && !(1..=3).contains(&self.data.level) {
+            return bad("data.level", "1, 2 or 3", &self.data.level);
+        }
+        if !(0.0..1.0).contains(&self.data.validation) || self.data.validation == 0.0 {
+            return bad("data.validation", "a fraction between 0 and 1", &self.data.validation);
+        }
+        let o = &self.optimizer;
+        for (field, value, below) in [
+            ("optimizer.lr", o.lr, f64::INFINITY),
+            ("optimizer.muon_lr", o.muon_lr, f64::INFINITY),
+            ("optimizer.beta_1", o.beta_1, 1.0),
+            ("optimizer.beta_2", o.beta_2, 1.0),
+            ("optimizer.momentum", o.momentum, 1.0),
+            ("optimizer.weight_decay", o.weight_decay, f64::INFINITY),
+            ("optimizer.clip", o.clip, f64::INFINITY),
+            ("optimizer.ema", o.ema, 1.0),
+        ] {
+            if !(value >= 0.0 && value < below) {
+                return bad(field, if below == 1.0 { "from 0 up to but not 1" } else { "not negative" }, &value);
+            }
+        }
+        self.process.schedule()?;
+        self.model.validate()?;
+        match self.process.kind {
+            ProcessKind::Mask => {}
+            ProcessKind::Gaussian => {
+                self.model.embedding_encoder()?;
+            }
+            ProcessKind::Uniform if !self.model.uses_time() => {
+                let expected = "time given to the model (encoder: time = \"given\", dit: time_conditioning = true)";
+                return bad("model", &format!("{expected}: a uniform canvas does not show its noise level"), &"none");
+            }
+            ProcessKind::Uniform => {}
+        }
+        Ok(())
+    }
+
+    /// This configuration with the model told the time where its process needs it.
+    pub fn with_time(mut self) -> Self {
+        if self.process.kind != ProcessKind::Mask {
+            match &mut self.model {
+                Model::Encoder(encoder) => encoder.time = galatea_models::TimeInput::Given,
+                Model::Dit(dit) => dit.time_conditioning = true,
+            }
+        }
+        self
+    }
+}

@@ -1,0 +1,227 @@
+//! The bound on held-out rows.
+
+use crate::Error;
+use crate::config::{Config, ProcessKind};
+use crate::corpus::Corpus;
+use crate::objective::{Batch, Levels, Objective, Purpose};
+use crate::run::stream;
+use galatea_autograd::{Recorder, Session};
+use galatea_kernels::Cpu;
+use galatea_processes::{Categorical, Gaussian, Limit};
+use galatea_random::Philox;
+use galatea_schedules::Schedule;
+
+/// What was measured. The bound is an average over drawn times: `standard_error_bits` says how far it may be off.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Evaluation {
+    /// The bound in nats per token.
+    pub nats_per_token: f64,
+    /// The bound in bits per row.
+    pub bits_per_document: f64,
+    /// One standard error of `bits_per_document`.
+    pub standard_error_bits: f64,
+    /// The bound in nats per character of text.
+    pub nats_per_char: f64,
+    /// The bound in bits per character of text.
+    pub bits_per_char: f64,
+    /// The exact entropy in bits per row, where the source has one.
+    pub entropy_bits: Option<f64>,
+    /// Rows measured.
+    pub rows: usize,
+    /// Times drawn for each.
+    pub times: usize,
+}
+
+/// Integrals over t stop here: below it the canvas is clean but for one token in ten thousand.
+const T_FLOOR: f64 = 1e-4;
+/// Rows of a measuring program.
+const BATCH: usize = 64;
+
+/// A program that measures, and its memory.
+pub(crate) struct Measure {
+    objective: Objective,
+    session: Session<Cpu>,
+    inputs: Batch,
+    rows: usize,
+    times: usize,
+}
+
+impl Measure {
+    pub(crate) fn new(objective: &Objective, corpus: &Corpus, config: &Config) -> Result<Self, Error> {
+        let mut rec = Recorder::new();
+        let inputs = objective.record(&mut rec, "", BATCH, corpus.len(), Purpose::Measure);
+        let outputs: Vec<_> = [inputs.value].into_iter().chain(inputs.token_weight).collect();
+        let session = Session::new(Cpu::new(), rec.finish(&outputs))?;
+        let (rows, times) = (config.training.eval_rows, config.training.eval_times);
+        Ok(Self { objective: objective.clone(), session, inputs, rows, times })
+    }
+
+    pub(crate) fn session_mut(&mut self) -> &mut Session<Cpu> {
+        &mut self.session
+    }
+
+    /// Measures the first rows of the validation split, each at stratified times.
+    pub(crate) fn run(&mut self, corpus: &Corpus, seed: u64) -> Result<Evaluation, Error> {
+        let rows = corpus.validation(self.rows);
+        let (len, times) = (corpus.len(), self.times);
+        let count = rows.len() / len;
+        let mut rng = Philox::new(seed, stream::EVALUATE, 0, 0);
+        let shift = rng.uniform();
+        // One draw per (row, stratum): strata of a row tile [0, 1], and their offsets tile it again over the rows.
+        let jobs: Vec<(usize, f64)> = (0..count * times)
+            .map(|i| {
+                let offset = ((i / times) as f64 * 0.618_033_988_749_894_9 + shift).fract();
+                (i / times, ((i % times) as f64 + offset) / times as f64)
+            })
+            .collect();
+        let range = self.range()?;
+        let mut bound = vec![range.constant; count];
+        for (chunk_index, chunk) in jobs.chunks(BATCH).enumerate() {
+            let values = self.measure_chunk(&rows, len, chunk, chunk_index, &range, seed)?;
+            for ((row, _), value) in chunk.iter().zip(values) {
+                bound[*row] += value / times as f64;
+            }
+        }
+        if let Some(floor) = range.gaussian_floor {
+            self.add_reconstruction(&rows, len, floor, seed, &mut bound)?;
+        }
+        Ok(summarise(&bound, corpus, &rows, times))
+    }
+
+    /// The integrand of every (row, position in the range) of a chunk, times the range's width: one value a row.
+    fn measure_chunk(
+        &mut self,
+        rows: &[u32],
+        len: usize,
+        chunk: &[(usize, f64)],
+        index: usize,
+        range: &Range,
+        seed: u64,
+    ) -> Result<Vec<f64>, Error> {
+        let mut x_0 = vec![0; BATCH * len];
+        let mut t = [1.0; BATCH];
+        let mut factor = [0.0; BATCH];
+        for (i, (row, u)) in chunk.iter().enumerate() {
+            x_0[i * len..(i + 1) * len].copy_from_slice(&rows[row * len..(row + 1) * len]);
+            (t[i], factor[i]) = range.at(*u, &self.objective);
+        }
+        let Levels { time, level, weight } = self.objective.levels(&t, 1.0);
+        self.session.write(self.inputs.x_0, &x_0)?;
+        for (var, values) in [(self.inputs.time, time), (self.inputs.level, level), (self.inputs.weight, weight.clone())] {
+            self.session.write(var, &values)?;
+        }
+        self.session.set_rng(seed ^ EVALUATION, index as u32)?;
+        self.session.run()?;
+        let value: Vec<f32> = self.session.read(self.inputs.value)?;
+        let token_weight: Option<Vec<f32>> = self.inputs.token_weight.map(|w| self.session.read(w)).transpose()?;
+        let row = |i: usize| -> f64 {
+            let tokens = i * len..(i + 1) * len;
+            let sum: f64 = match &token_weight {
+                // A weight of zero silences its token, whatever the model says there.
+                Some(w) => tokens.filter(|&n| w[n] != 0.0).map(|n| f64::from(w[n]) * f64::from(value[n])).sum(),
+                None => tokens.map(|n| f64::from(value[n])).sum::<f64>(),
+            };
+            factor[i] * if token_weight.is_none() && range.gaussian_floor.is_none() { sum * f64::from(weight[i]) } else { sum }
+        };
+        Ok((0..chunk.len()).map(row).collect())
+    }
+
+    /// Where the integral runs, and what is added to it.
+    fn range(&self) -> Result<Range, Error> {
+        let Objective { kind, schedule, vocab, .. } = &self.objective;
+        let len = self.session.plan().slot(self.inputs.x_0).shape.cols() as f64;
+        match kind {
+            ProcessKind::Mask => Ok(Range { from: T_FLOOR, to: 1.0, constant: 0.0, gaussian_floor: None }),
+            ProcessKind::Uniform => {
+                let prior = Categorical::new(*vocab, Limit::Uniform)?.prior_kl(schedule.alpha_bar(1.0));
+                Ok(Range { from: T_FLOOR, to: 1.0, constant: prior * len, gaussian_floor: None })
+            }
+            ProcessKind::Gaussian => {
+                let table = self.table()?;
+                let square = table.iter().map(|x| x * x).sum::<f64>() / *vocab as f64;
+                // A lone embedding is read without error at SNR |e|^2 = 4 ln V; the floor stands at four times that.
+                let floor = (16.0 * (*vocab as f64).ln() / square).ln();
+                let end = (1e-3 / square).ln();
+                let alpha_bar = 1.0 / (1.0 + (-end).exp());
+                let d = table.len() / vocab;
+                let row: Vec<f64> = vec![(square / d as f64).sqrt(); d];
+                let prior = Gaussian.prior_kl(&row, alpha_bar) * len;
+                Ok(Range { from: end, to: floor, constant: prior, gaussian_floor: Some(floor) })
+            }
+        }
+    }
+
+    /// The embedding table E [vocab, d] of a Gaussian model.
+    fn table(&self) -> Result<Vec<f64>, Error> {
+        let index = self.session.plan().params().iter().position(|p| p.path == "embed.weight");
+        let values = self.session.param(index.expect("a Gaussian model has a table"), galatea_autograd::Part::Value)?;
+        Ok(values.expect("every program keeps its parameters").into_iter().map(f64::from).collect())
+    }
+
+    /// -log p(w | z) at the floor of the Gaussian integral, p by Bayes' rule over the table with equal priors.
+    fn add_reconstruction(&self, rows: &[u32], len: usize, floor: f64, seed: u64, bound: &mut [f64]) -> Result<(), Error> {
+        let table = self.table()?;
+        let d = table.len() / self.objective.vocab;
+        let alpha_bar = 1.0 / (1.0 + (-floor).exp());
+        let (signal, sigma) = Gaussian.marginal(alpha_bar);
+        let mut log_p = vec![0.0; self.objective.vocab];
+        for (row, bound) in bound.iter_mut().enumerate() {
+            let mut rng = Philox::new(seed ^ EVALUATION, stream::EVALUATE, 1, row as u32);
+            for &x_0 in &rows[row * len..(row + 1) * len] {
+                let e = &table[x_0 as usize * d..][..d];
+                let z: Vec<f64> = e.iter().map(|e| signal * e + sigma * rng.normal()).collect();
+                for (log_p, e) in log_p.iter_mut().zip(table.chunks(d)) {
+                    let square: f64 = z.iter().zip(e).map(|(z, e)| (z - signal * e).powi(2)).sum();
+                    *log_p = -0.5 * square / (sigma * sigma);
+                }
+                let max = log_p.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let total = max + log_p.iter().map(|x| (x - max).exp()).sum::<f64>().ln();
+                *bound += total - log_p[x_0 as usize];
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Draws of a measurement differ from those of the training step with the same number.
+const EVALUATION: u64 = 0x6576_616c;
+
+/// The interval of the integral: times, or log signal-to-noise ratios for the Gaussian process.
+struct Range {
+    from: f64,
+    to: f64,
+    /// The prior term of a row, nats.
+    constant: f64,
+    /// The log-SNR where the Gaussian integral stops.
+    gaussian_floor: Option<f64>,
+}
+
+impl Range {
+    /// The time at fraction `u` of the range and the factor of the integrand there.
+    fn at(&self, u: f64, objective: &Objective) -> (f64, f64) {
+        let x = self.from + (self.to - self.from) * u;
+        match self.gaussian_floor {
+            None => (x, self.to - self.from),
+            // 1/2 SNR d(log SNR), the form of the bound that no schedule enters.
+            Some(_) => (objective.schedule.time_of(1.0 / (1.0 + (-x).exp())), 0.5 * x.exp() * (self.to - self.from)),
+        }
+    }
+}
+
+fn summarise(bound: &[f64], corpus: &Corpus, rows: &[u32], times: usize) -> Evaluation {
+    let n = bound.len() as f64;
+    let mean = bound.iter().sum::<f64>() / n;
+    let variance = bound.iter().map(|b| (b - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+    let ln_2 = std::f64::consts::LN_2;
+    let nats_per_char = mean * n / corpus.characters(rows).max(1) as f64;
+    Evaluation {
+        nats_per_token: mean / corpus.len() as f64,
+        bits_per_document: mean / ln_2,
+        standard_error_bits: (variance / n).sqrt() / ln_2,
+        nats_per_char,
+        bits_per_char: nats_per_char / ln_2,
+        entropy_bits: corpus.entropy_bits(),
+        rows: bound.len(),
+        times,
+    }
+}

@@ -1,0 +1,379 @@
+//! A trained model, ready to write.
+
+use crate::checkpoint::Saved;
+use crate::config::{Config, ProcessKind};
+use crate::corpus::{Corpus, Vocabulary};
+use crate::{Error, Objective};
+use galatea_autograd::{DType, Part, Recorder, Session};
+use galatea_kernels::Cpu;
+use galatea_kernels::cpu::CpuError;
+use galatea_models::{NetDenoiser, NetEmbeddingDenoiser};
+use galatea_processes::{Categorical, Limit, Variance};
+use galatea_samplers::{
+    Ancestral, AncestralOptions, Canvas, Clamp, Embedding, EmbeddingOptions, Failure, Filter, Fixed, Levels, Method,
+    Sampler, Score, Selection, TimeDependence, Unmasking, UnmaskingOptions,
+};
+use galatea_schedules::{Schedule, grid};
+use ndarray::{Array2, ArrayView2};
+use std::fmt;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Instant;
+
+/// Which positions move, and when.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Entropy bound for masks, ancestral for uniform noise, DDPM for Gaussian noise.
+    #[default]
+    Auto,
+    /// The posterior, every position for itself.
+    Ancestral,
+    /// The likeliest tokens first, as many per pass as the steps ask for.
+    Confidence,
+    /// The largest lead over the second token first.
+    Margin,
+    /// The least uncertain positions first.
+    Entropy,
+    /// Positions at random.
+    Random,
+    /// As many positions as keep the sum of their entropies within gamma.
+    EntropyBound,
+    /// Every position whose token is likelier than the threshold.
+    Threshold,
+    /// The Gaussian posterior.
+    Ddpm,
+    /// The implicit Gaussian step with `eta`.
+    Ddim,
+}
+
+const ORDERS: [(Order, &str); 10] = [
+    (Order::Auto, "auto"),
+    (Order::Ancestral, "ancestral"),
+    (Order::Confidence, "confidence"),
+    (Order::Margin, "margin"),
+    (Order::Entropy, "entropy"),
+    (Order::Random, "random"),
+    (Order::EntropyBound, "entropy-bound"),
+    (Order::Threshold, "threshold"),
+    (Order::Ddpm, "ddpm"),
+    (Order::Ddim, "ddim"),
+];
+
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (_, name) = ORDERS.iter().find(|(order, _)| order == self).expect("ORDERS lists every order");
+        f.write_str(name)
+    }
+}
+
+impl FromStr for Order {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        let names = || ORDERS.map(|(_, name)| name).join(", ");
+        let found = ORDERS.iter().find(|(_, name)| *name == s).map(|(order, _)| *order);
+        found.ok_or_else(|| format!("no order is called `{s}`: choose one of {}", names()))
+    }
+}
+
+/// How to write.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sampling {
+    /// Which positions move, and when.
+    pub order: Order,
+    /// Denoising steps; 0 for the order's own number. Entropy bound and threshold take as many as they need.
+    pub steps: usize,
+    /// Divides the logits; 0 takes the likeliest token.
+    pub temperature: f64,
+    /// Keeps the likeliest tokens up to this mass; 1 keeps all.
+    pub top_p: f64,
+    /// The entropy bound, nats a pass.
+    pub gamma: f64,
+    /// The threshold.
+    pub threshold: f64,
+    /// The noise of DDIM.
+    pub eta: f64,
+    /// Whether a Gaussian prediction is moved to the nearest embedding at every step.
+    pub clamp: bool,
+    /// The seed of every draw.
+    pub seed: u64,
+    /// The number of the first row under this seed: a row's text depends on its number, not on the batch.
+    pub first_sample: u32,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self {
+            order: Order::Auto,
+            steps: 0,
+            temperature: 1.0,
+            top_p: 1.0,
+            gamma: 0.1,
+            threshold: 0.9,
+            eta: 0.0,
+            clamp: false,
+            seed: 1,
+            first_sample: 0,
+        }
+    }
+}
+
+/// The canvas after a step.
+pub struct Frame<'a> {
+    /// Steps taken.
+    pub step: usize,
+    /// Steps in all; where that is not known, the most there can be.
+    pub steps: usize,
+    /// Calls of the network.
+    pub passes: usize,
+    /// The time of the canvas.
+    pub t: f64,
+    /// Ids \[batch, len\]; the mask is one past the vocabulary.
+    pub ids: ArrayView2<'a, u32>,
+    /// Which positions are final.
+    pub decided: ArrayView2<'a, bool>,
+}
+
+/// What was written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// One row each.
+    pub ids: Vec<Vec<u32>>,
+    /// Calls of the network, each for the whole batch.
+    pub passes: usize,
+    /// Wall-clock seconds.
+    pub seconds: f64,
+}
+
+/// A trained model, ready to write `batch` rows at once.
+pub struct Generator {
+    config: Config,
+    objective: Objective,
+    vocabulary: Vocabulary,
+    batch: usize,
+    len: usize,
+    net: Net,
+}
+
+enum Net {
+    Tokens(NetDenoiser<Cpu>),
+    Embeddings(NetEmbeddingDenoiser<Cpu>),
+}
+
+impl Generator {
+    /// Loads the averaged parameters of a checkpoint, or of the newest one in a run's folder.
+    ///
+    /// # Errors
+    /// If there is none, or it is damaged.
+    pub fn load(dir: &Path, batch: usize) -> Result<Self, Error> {
+        let saved = Saved::open(dir)?;
+        let vocabulary = saved.tokenizer()?;
+        saved.check_vocabulary(&vocabulary)?;
+        let objective = Objective::new(&saved.config, vocabulary.len())?;
+        let len = vocabulary.row_len().unwrap_or(saved.config.data.len);
+        let mut generator = Self::with(saved.config.clone(), objective, vocabulary, batch, len)?;
+        saved.load_average(generator.session_mut())?;
+        Ok(generator)
+    }
+
+    /// A generator for a run in memory; its parameters are yet to be set.
+    pub(crate) fn record(config: &Config, objective: &Objective, corpus: &Corpus, batch: usize) -> Result<Self, Error> {
+        Self::with(config.clone(), objective.clone(), corpus.vocabulary().clone(), batch, corpus.len())
+    }
+
+    fn with(
+        config: Config,
+        objective: Objective,
+        vocabulary: Vocabulary,
+        batch: usize,
+        len: usize,
+    ) -> Result<Self, Error> {
+        let mut rec = Recorder::new();
+        let time = rec.input("time", &[batch], DType::F32);
+        let net = match objective.kind {
+            ProcessKind::Mask | ProcessKind::Uniform => {
+                let x_t = rec.input("x_t", &[batch, len], DType::U32);
+                let logits = objective.model.logits(&mut rec, objective.network_vocab(), x_t, time, None);
+                let session = Session::new(Cpu::new(), rec.finish(&[logits]))?;
+                let (model, schedule) = (objective.model.clone(), objective.schedule.clone());
+                let time_value = move |t: f64| model.time_value(t, schedule.alpha_bar(t));
+                Net::Tokens(NetDenoiser::new(session, x_t, time, logits, time_value))
+            }
+            ProcessKind::Gaussian => {
+                let encoder = objective.model.embedding_encoder()?;
+                let z_t = rec.input("z_t", &[batch, len, encoder.embedding_width()], DType::F32);
+                encoder.rounding(&mut rec, objective.vocab);
+                let x_0_hat = encoder.x_0_hat(&mut rec, z_t, time, None);
+                let session = Session::new(Cpu::new(), rec.finish(&[x_0_hat]))?;
+                Net::Embeddings(NetEmbeddingDenoiser::new(session, z_t, time, x_0_hat))
+            }
+        };
+        Ok(Self { config, objective, vocabulary, batch, len, net })
+    }
+
+    pub(crate) fn session_mut(&mut self) -> &mut Session<Cpu> {
+        match &mut self.net {
+            Net::Tokens(net) => net.session_mut(),
+            Net::Embeddings(net) => net.session_mut(),
+        }
+    }
+
+    /// The configuration that it was trained with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What ids mean.
+    pub fn vocabulary(&self) -> &Vocabulary {
+        &self.vocabulary
+    }
+
+    /// Tokens a row.
+    #[expect(clippy::len_without_is_empty, reason = "rows have tokens")]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Rows at once.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// The mask id: what an undecided position of a masked canvas holds.
+    pub fn mask(&self) -> u32 {
+        self.objective.mask()
+    }
+
+    /// Writes a batch around the `fixed` tokens (one entry a position, the same for every row); `watch` sees the canvas after
+    /// every step and may stop it.
+    ///
+    /// # Errors
+    /// If an option or a fixed token does not fit, or the network fails.
+    pub fn run(
+        &mut self,
+        options: &Sampling,
+        fixed: &[Option<u32>],
+        watch: &mut dyn FnMut(&Frame<'_>) -> ControlFlow<()>,
+    ) -> Result<Outcome, Error> {
+        let begin = Instant::now();
+        let fixed = self.fixed(fixed)?;
+        let canvas = match self.objective.kind {
+            ProcessKind::Mask | ProcessKind::Uniform => self.run_tokens(options, fixed, watch)?,
+            ProcessKind::Gaussian => self.run_embeddings(options, fixed, watch)?,
+        };
+        let ids = canvas.ids.outer_iter().map(|row| row.to_vec()).collect();
+        Ok(Outcome { ids, passes: canvas.calls, seconds: begin.elapsed().as_secs_f64() })
+    }
+
+    fn fixed(&self, tokens: &[Option<u32>]) -> Result<Fixed, Error> {
+        let mut fixed = Fixed::none(self.batch, self.len);
+        for (position, token) in tokens.iter().enumerate() {
+            for row in 0..self.batch {
+                if let Some(token) = *token {
+                    fixed.set(row, position, token).map_err(refused)?;
+                }
+            }
+        }
+        Ok(fixed)
+    }
+
+    fn run_tokens(&mut self, options: &Sampling, fixed: Fixed, watch: Watch<'_>) -> Result<Canvas, Error> {
+        let Sampling { seed, first_sample, .. } = *options;
+        let masked = self.objective.kind == ProcessKind::Mask;
+        let limit = if masked { Limit::Mask(self.objective.mask()) } else { Limit::Uniform };
+        let process = Categorical::new(self.objective.network_vocab(), limit)?;
+        let filter = Filter { temperature: options.temperature, top_p: options.top_p, forbidden: Vec::new() };
+        let free_of_time = !self.objective.model.uses_time();
+        let Net::Tokens(net) = &mut self.net else { unreachable!("a categorical process has a network on tokens") };
+        let passes = if options.steps == 0 { self.len } else { options.steps };
+        let (selection, score) = match options.order {
+            Order::Auto if masked => (Selection::EntropyBound { gamma: options.gamma }, Score::Entropy),
+            Order::EntropyBound => (Selection::EntropyBound { gamma: options.gamma }, Score::Entropy),
+            Order::Threshold => (Selection::Threshold { least: options.threshold }, Score::Confidence),
+            Order::Confidence => (Selection::Quota { passes }, Score::Confidence),
+            Order::Margin => (Selection::Quota { passes }, Score::Margin),
+            Order::Entropy => (Selection::Quota { passes }, Score::Entropy),
+            Order::Random => (Selection::Quota { passes }, Score::Random),
+            Order::Auto | Order::Ancestral => {
+                let steps = if options.steps == 0 { 128 } else { options.steps };
+                let levels = Levels::new(&self.objective.schedule, &grid::uniform(steps)).map_err(refused)?;
+                let time = if free_of_time { TimeDependence::Free } else { TimeDependence::Conditioned };
+                let options = AncestralOptions { seed, first_sample, filter, time, ..AncestralOptions::default() };
+                let sampler = Ancestral::new(net, process, levels, fixed, options).map_err(refused)?;
+                return drive(sampler, steps, watch);
+            }
+            Order::Ddpm | Order::Ddim => return Err(misfit(options.order, "a Gaussian process")),
+        };
+        if !masked {
+            return Err(misfit(options.order, "a masked process"));
+        }
+        let options = UnmaskingOptions { seed, first_sample, filter, selection, score, blocks: None };
+        let sampler = Unmasking::new(net, process, fixed, options).map_err(refused)?;
+        drive(sampler, passes, watch)
+    }
+
+    fn run_embeddings(&mut self, options: &Sampling, fixed: Fixed, watch: Watch<'_>) -> Result<Canvas, Error> {
+        let method = match options.order {
+            Order::Auto | Order::Ancestral | Order::Ddpm => Method::Ddpm(Variance::Small),
+            Order::Ddim => Method::Ddim { eta: options.eta },
+            Order::Confidence
+            | Order::Margin
+            | Order::Entropy
+            | Order::Random
+            | Order::EntropyBound
+            | Order::Threshold => return Err(misfit(options.order, "a masked process")),
+        };
+        let steps = if options.steps == 0 { 200 } else { options.steps };
+        let levels = Levels::new(&self.objective.schedule, &grid::uniform(steps)).map_err(refused)?;
+        let table = self.table()?;
+        let clamp = if options.clamp { Clamp::Nearest } else { Clamp::Never };
+        let (seed, first_sample) = (options.seed, options.first_sample);
+        let options = EmbeddingOptions { seed, first_sample, method, clamp, ..EmbeddingOptions::default() };
+        let Net::Embeddings(net) = &mut self.net else { unreachable!("a Gaussian process has a network on embeddings") };
+        let sampler = Embedding::new(net, &table, levels, fixed, options).map_err(refused)?;
+        drive(sampler, steps, watch)
+    }
+
+    /// E \[vocab, d\] of a Gaussian model.
+    fn table(&mut self) -> Result<Array2<f32>, Error> {
+        let vocab = self.objective.vocab;
+        let session = self.session_mut();
+        let index = session.plan().params().iter().position(|p| p.path == "embed.weight");
+        let values = session.param(index.expect("a Gaussian model has a table"), Part::Value)?;
+        let values = values.expect("every program keeps its parameters");
+        let d = values.len() / vocab;
+        Ok(Array2::from_shape_vec((vocab, d), values).expect("the table has vocab rows"))
+    }
+}
+
+type Watch<'a> = &'a mut dyn FnMut(&Frame<'_>) -> ControlFlow<()>;
+
+/// Steps a sampler to its end, or until the watcher stops it.
+fn drive<S>(mut sampler: S, steps: usize, watch: Watch<'_>) -> Result<Canvas, Error>
+where
+    S: Sampler<DenoiserError = CpuError>,
+{
+    let show = |canvas: &Canvas, watch: Watch<'_>| {
+        let Canvas { step, t, calls, .. } = *canvas;
+        watch(&Frame { step, steps, passes: calls, t, ids: canvas.ids.view(), decided: canvas.decided.view() })
+    };
+    let mut flow = show(sampler.canvas(), watch);
+    while flow.is_continue() {
+        let Some(canvas) = sampler.next() else { break };
+        let canvas = canvas.map_err(|failure| match failure {
+            Failure::Denoiser(error) => Error::Machine(error),
+            other => Error::Sampling(other.to_string()),
+        })?;
+        flow = show(&canvas, watch);
+    }
+    Ok(sampler.canvas().clone())
+}
+
+fn refused(error: galatea_samplers::Error) -> Error {
+    Error::Refused(error)
+}
+
+fn misfit(order: Order, expected: &'static str) -> Error {
+    Error::Order { order: order.to_string(), expected }
+}

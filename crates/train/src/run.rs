@@ -1,0 +1,250 @@
+//! A training run: steps, measurements, checkpoints.
+
+use crate::config::Config;
+use crate::corpus::Corpus;
+use crate::evaluate::{Evaluation, Measure};
+use crate::objective::{Batch, Levels, Objective, Purpose, T_MIN};
+use crate::{Error, Generator, checkpoint};
+use galatea_autograd::{Part, Plan, Recorder, Session, Var};
+use galatea_kernels::Cpu;
+use galatea_processes::Times;
+use galatea_random::Philox;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Streams of the host's own draws (recorded ops begin far above).
+pub(crate) mod stream {
+    pub(crate) const TIME: u32 = 1;
+    pub(crate) const EVALUATE: u32 = 2;
+}
+
+/// What one optimizer step did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepReport {
+    /// Its number, from 1.
+    pub step: u32,
+    /// The objective: an unbiased estimate of nats per token for the categorical processes, noisy; Diffusion-LM's loss for the
+    /// Gaussian one.
+    pub loss: f64,
+    /// Norm of the gradient before the clip.
+    pub norm: f64,
+    /// Learning rate of AdamW.
+    pub lr: f64,
+    /// Seconds of training so far, earlier sessions included.
+    pub seconds: f64,
+    /// The fraction of the run that is done.
+    pub progress: f64,
+}
+
+/// A training run.
+pub struct Run {
+    config: Config,
+    corpus: Corpus,
+    objective: Objective,
+    session: Session<Cpu>,
+    batches: Vec<Batch>,
+    norm: Var,
+    hyper: Var,
+    measure: Option<Measure>,
+    step: u32,
+    /// Seconds of earlier steps.
+    seconds: f64,
+    x_0: Vec<u32>,
+    times: Vec<f64>,
+}
+
+impl Run {
+    /// Reads the data, builds the tokenizer, records the step and draws the parameters.
+    ///
+    /// # Errors
+    /// If the configuration fits no run, the data cannot be read, or memory is short.
+    pub fn start(config: Config) -> Result<Self, Error> {
+        config.validate()?;
+        let corpus = Corpus::open(&config)?;
+        let mut run = Self::record(config, corpus)?;
+        run.session.init(run.config.training.seed)?;
+        Ok(run)
+    }
+
+    /// Continues from a checkpoint (or the newest one of a run's folder) exactly where it was: the next step is bit for bit
+    /// the one that would have followed.
+    ///
+    /// # Errors
+    /// If there is no checkpoint, it is damaged, or the data or the tokenizer are not the ones it was trained with.
+    pub fn resume(dir: &Path) -> Result<Self, Error> {
+        let saved = checkpoint::Saved::open(dir)?;
+        Self::resume_with(saved.config.clone(), dir)
+    }
+
+    /// As [`Run::resume`] with another configuration, say with more steps; the model must be the same.
+    ///
+    /// # Errors
+    /// As [`Run::resume`].
+    pub fn resume_with(config: Config, dir: &Path) -> Result<Self, Error> {
+        config.validate()?;
+        let saved = checkpoint::Saved::open(dir)?;
+        let corpus = Corpus::open_with(&config, saved.tokenizer()?)?;
+        saved.check_vocabulary(corpus.vocabulary())?;
+        let mut run = Self::record(config, corpus)?;
+        saved.load(&mut run.session)?;
+        (run.step, run.seconds) = (saved.state.step, saved.state.seconds);
+        Ok(run)
+    }
+
+    fn record(config: Config, corpus: Corpus) -> Result<Self, Error> {
+        let objective = Objective::new(&config, corpus.vocab())?;
+        let (batch, micro) = (config.training.batch, config.training.accumulation);
+        let mut rec = Recorder::new();
+        let mut batches = Vec::with_capacity(micro);
+        for k in 0..micro {
+            let purpose = Purpose::Train { share: 1.0 / micro as f64 };
+            let one = objective.record(&mut rec, &format!(".{k}"), batch, corpus.len(), purpose);
+            rec.backward(one.loss);
+            batches.push(one);
+        }
+        let norm = rec.update(config.optimizer.update());
+        let outputs: Vec<Var> = batches.iter().map(|b| b.loss).chain([norm]).collect();
+        let session = Session::new(Cpu::new(), rec.finish(&outputs))?;
+        let hyper = session.plan().input("hyper").expect("recorded by update");
+        let (x_0, times) = (vec![0; batch * micro * corpus.len()], vec![0.0; batch * micro]);
+        Ok(Self { config, corpus, objective, session, batches, norm, hyper, measure: None, step: 0, seconds: 0.0, x_0, times })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The data.
+    pub fn corpus(&self) -> &Corpus {
+        &self.corpus
+    }
+
+    /// Steps done.
+    pub fn step_number(&self) -> u32 {
+        self.step
+    }
+
+    /// Seconds of training so far.
+    pub fn seconds(&self) -> f64 {
+        self.seconds
+    }
+
+    /// The fraction of the run that is done, by steps or by seconds, whichever is more.
+    pub fn progress(&self) -> f64 {
+        let by_steps = f64::from(self.step) / f64::from(self.config.training.steps);
+        let by_seconds = self.config.training.seconds.map_or(0.0, |limit| self.seconds / limit);
+        by_steps.max(by_seconds).min(1.0)
+    }
+
+    /// Whether the run has reached its steps or its seconds.
+    pub fn finished(&self) -> bool {
+        self.progress() >= 1.0
+    }
+
+    /// Tokens that one step learns from.
+    pub fn tokens_per_step(&self) -> usize {
+        self.x_0.len()
+    }
+
+    /// The recorded step.
+    pub fn program(&self) -> &Plan {
+        self.session.plan()
+    }
+
+    /// The program's totals, a line each.
+    pub fn summary(&self) -> String {
+        let mut out = String::new();
+        self.session.plan().summary().totals(&mut out).expect("writing to a string");
+        out
+    }
+
+    /// The data in a line.
+    pub fn dataset_summary(&self) -> String {
+        self.corpus.summary()
+    }
+
+    /// One optimizer step.
+    ///
+    /// # Errors
+    /// If the loss or the gradient is not a number: the parameters are then worthless, and the error names the first op that
+    /// wrote a NaN.
+    pub fn step(&mut self) -> Result<StepReport, Error> {
+        let begin = Instant::now();
+        let seed = self.config.training.seed;
+        let (batch, len) = (self.config.training.batch, self.corpus.len());
+        self.corpus.fill(seed, self.step, &mut self.x_0);
+        Times::Stratified.draw(T_MIN, &mut Philox::new(seed, stream::TIME, self.step, 0), &mut self.times);
+        let tokens = self.x_0.len() as f64 / (1.0 - T_MIN);
+        for (k, inputs) in self.batches.iter().enumerate() {
+            let Levels { time, level, weight } = self.objective.levels(&self.times[k * batch..(k + 1) * batch], tokens);
+            self.session.write(inputs.x_0, &self.x_0[k * batch * len..(k + 1) * batch * len])?;
+            for (var, values) in [(inputs.time, time), (inputs.level, level), (inputs.weight, weight)] {
+                self.session.write(var, &values)?;
+            }
+        }
+        self.session.set_rng(seed, self.step)?;
+        let hyper = self.config.optimizer.hyper(self.step + 1, self.progress());
+        self.session.write(self.hyper, &hyper)?;
+        self.session.run()?;
+        let mut loss = 0.0;
+        for inputs in &self.batches {
+            loss += f64::from(self.session.read::<f32>(inputs.loss)?[0]);
+        }
+        let norm = f64::from(self.session.read::<f32>(self.norm)?[0]);
+        self.step += 1;
+        if !(loss.is_finite() && norm.is_finite()) {
+            let fault = self.session.trace()?.map_or_else(|| "an infinity".to_owned(), |fault| fault.to_string());
+            return Err(Error::NotANumber { step: self.step, fault });
+        }
+        self.seconds += begin.elapsed().as_secs_f64();
+        let (seconds, progress) = (self.seconds, self.progress());
+        let lr = f64::from(hyper[galatea_autograd::Hyper::LR]);
+        Ok(StepReport { step: self.step, loss, norm, lr, seconds, progress })
+    }
+
+    /// The bound on held-out rows under the averaged parameters.
+    ///
+    /// # Errors
+    /// If memory is short.
+    pub fn evaluate(&mut self) -> Result<Evaluation, Error> {
+        let measure = match self.measure.take() {
+            Some(measure) => measure,
+            None => Measure::new(&self.objective, &self.corpus, &self.config)?,
+        };
+        let measure = self.measure.insert(measure);
+        copy(&self.session, Part::Ema, measure.session_mut())?;
+        measure.run(&self.corpus, self.config.training.seed)
+    }
+
+    /// Writes a checkpoint folder inside `dir` and returns its path; the two newest are kept.
+    ///
+    /// # Errors
+    /// If the disk refuses: nothing that was there before is lost.
+    pub fn save(&self, dir: &Path) -> Result<PathBuf, Error> {
+        let state = checkpoint::State::new(self.step, self.seconds, &self.corpus);
+        checkpoint::save(dir, &self.config, &state, &self.corpus, &self.session)
+    }
+
+    /// A sampler of `batch` rows under the averaged parameters.
+    ///
+    /// # Errors
+    /// If memory is short.
+    pub fn generator(&self, batch: usize) -> Result<Generator, Error> {
+        let mut generator = Generator::record(&self.config, &self.objective, &self.corpus, batch)?;
+        copy(&self.session, Part::Ema, generator.session_mut())?;
+        Ok(generator)
+    }
+}
+
+/// Copies one part of the parameters to the values of another session that records the same names.
+pub(crate) fn copy(from: &Session<Cpu>, part: Part, to: &mut Session<Cpu>) -> Result<(), Error> {
+    let names: Vec<String> = to.plan().params().iter().map(|p| p.path.clone()).collect();
+    for (index, name) in names.iter().enumerate() {
+        let source = from.plan().params().iter().position(|p| p.path == *name);
+        let source = source.expect("both programs record the same model");
+        let values = from.param(source, part)?.expect("a training program keeps the average");
+        to.set_param(index, Part::Value, &values)?;
+    }
+    Ok(())
+}
