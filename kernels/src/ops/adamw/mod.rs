@@ -3,11 +3,13 @@
 //! ```text
 //! g <- g min(1, max_norm / norm)
 //! m <- beta_1 m + (1 - beta_1) g,   v <- beta_2 v + (1 - beta_2) g^2
-//! param <- param - lr weight_decay param - lr m_hat / (sqrt(v_hat) + eps),   m_hat = m / (1 - beta_1^step), likewise v_hat
+//! m_hat = m / (1 - beta_1^step),   v_hat = v / (1 - beta_2^step)
+//! param <- param - lr weight_decay param - lr m_hat / (sqrt(v_hat) + eps)
 //! ```
 //!
-//! Shapes: g, param, m, v flat and equal; norm [1]; hyper [`Hyper::LEN`](crate::Hyper) with both corrections inverted already.
-//! A norm that is NaN makes every parameter NaN: a broken step must be seen. Cost: 15 len flops, 28 len bytes.
+//! Shapes: g, param, m, v flat and equal; norm `[1]`; hyper the vector of [`Hyper`](crate::Hyper), with both
+//! corrections inverted already. A norm that is NaN makes every parameter NaN: a broken step must be seen. Cost: 15 len
+//! flops, 28 len bytes.
 //!
 //! # Source
 //! Loshchilov & Hutter (2019), "Decoupled weight decay regularization", algorithm 2, with the decay multiplied by lr.

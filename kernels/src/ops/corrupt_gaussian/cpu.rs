@@ -4,7 +4,7 @@ use galatea_random::{block, normal_pair_f32};
 /// Elements of one task.
 const GRAIN: usize = 4096;
 
-/// x_t = signal x_0 + sigma noise for x_0 [b, l, d] with rows of `d`, level [b, 2]; writes the noise too.
+/// x_t = signal x_0 + sigma noise for x_0 `[b, l, d]` with rows of `d`, level `[b, 2]`; writes the noise too.
 #[expect(clippy::too_many_arguments, reason = "the op's parameters, reads and writes")]
 pub fn forward(
     cores: &Cores,
@@ -34,7 +34,7 @@ pub fn forward(
     });
 }
 
-/// dx_0 = signal dy for level [b, 2], dy [b, l, d].
+/// dx_0 = signal dy for level `[b, 2]`, dy `[b, l, d]`.
 pub fn backward(cores: &Cores, level: &[f32], dy: &[f32], dx_0: &mut [f32]) {
     let width = dy.len() / (level.len() / 2);
     cores.pool.rows(dx_0, 1, GRAIN, |first, dx_0| {

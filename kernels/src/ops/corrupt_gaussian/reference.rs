@@ -1,12 +1,12 @@
 //! The Gaussian corruption for given noise, and its gradient.
 
-/// x_t for x_0 [b, l, d], level [b, 2] and the noise that was drawn.
+/// x_t for x_0 `[b, l, d]`, level `[b, 2]` and the noise that was drawn.
 pub(crate) fn forward(x_0: &[f64], level: &[f64], noise: &[f64]) -> Vec<f64> {
     let width = x_0.len() / (level.len() / 2);
     (0..x_0.len()).map(|i| level[i / width * 2] * x_0[i] + level[i / width * 2 + 1] * noise[i]).collect()
 }
 
-/// dx_0 for dy [b, l, d].
+/// dx_0 for dy `[b, l, d]`.
 pub(crate) fn backward(level: &[f64], dy: &[f64]) -> Vec<f64> {
     let width = dy.len() / (level.len() / 2);
     (0..dy.len()).map(|i| level[i / width * 2] * dy[i]).collect()

@@ -114,7 +114,7 @@ proptest! {
         ];
         let dlogits = run(Isa::detect(), 1, Op::CrossEntropyGrad { forbid: None }, &reads, &[]).remove(0);
         prop_assert!(dlogits.iter().sum::<f64>().abs() < 1e-6);
-        let pulls_up_the_target_alone = dlogits.iter().enumerate().all(|(j, &g)| (j == target % v) == (g < 0.0) || g == 0.0);
-        prop_assert!(pulls_up_the_target_alone);
+        let only_the_target_rises = |(j, &g): (usize, &f64)| (j == target % v) == (g < 0.0) || g == 0.0;
+        prop_assert!(dlogits.iter().enumerate().all(only_the_target_rises));
     }
 }

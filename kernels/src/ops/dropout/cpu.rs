@@ -4,6 +4,8 @@ use galatea_random::{block, unit_f32};
 
 /// Elements of one task.
 const GRAIN: usize = 8192;
+/// Blocks drawn together.
+const LANES: usize = 16;
 
 /// y = x keep / (1 - p) for x with rows of `d`; on dy it is the backward pass.
 pub fn forward(cores: &Cores, p: f32, stream: u32, d: usize, x: &[f32], rng: &[u32], y: &mut [f32]) {
@@ -19,17 +21,15 @@ pub fn forward(cores: &Cores, p: f32, stream: u32, d: usize, x: &[f32], rng: &[u
 multiversion! {
     fn drop_row(p: f32, seed: u64, stream: u32, step: u32, row: u32, x: &[f32], y: &mut [f32]) {
         let scale = 1.0 / (1.0 - p);
-        let keep = |word: u32, x: f32| if unit_f32(word) >= p { x * scale } else { 0.0 };
-        let ((x, x_tail), (y, y_tail)) = (x.as_chunks::<4>(), y.as_chunks_mut::<4>());
-        for (i, (x, y)) in x.iter().zip(y).enumerate() {
-            let words = block(seed, stream, step, row, i as u32);
-            for j in 0..4 {
-                y[j] = keep(words[j], x[j]);
+        for (i, (x, y)) in x.chunks(4 * LANES).zip(y.chunks_mut(4 * LANES)).enumerate() {
+            // Sixteen blocks side by side: the rounds vectorise across them.
+            let mut words = [[0; 4]; LANES];
+            for (lane, words) in words.iter_mut().enumerate() {
+                *words = block(seed, stream, step, row, (i * LANES + lane) as u32);
             }
-        }
-        let words = block(seed, stream, step, row, x.len() as u32);
-        for ((y, &x), word) in y_tail.iter_mut().zip(x_tail).zip(words) {
-            *y = keep(word, x);
+            for ((y, &x), &word) in y.iter_mut().zip(x).zip(words.as_flattened()) {
+                *y = if unit_f32(word) >= p { x * scale } else { 0.0 };
+            }
         }
     }
 }

@@ -4,12 +4,13 @@
 //! ema <- decay ema + (1 - decay) param
 //! ```
 //!
-//! Shapes: param, ema flat; the decay is hyper[EMA_DECAY] and may change from step to step. Written as ema + (1 - decay)
-//! (param - ema): with a decay near one, the first form rounds away the small part. Cost: 3 len flops, 12 len bytes.
+//! Shapes: param, ema flat; the decay is `hyper[EMA_DECAY]` and may change from step to step. Written as ema + (1 -
+//! decay) (param - ema): with a decay near one, the first form rounds away the small part. Cost: 3 len flops, 12 len
+//! bytes.
 //!
 //! # Source
-//! Polyak & Juditsky (1992), "Acceleration of stochastic approximation by averaging", in the exponential form of Ho, Jain,
-//! Abbeel (2020), appendix B.
+//! Polyak & Juditsky (1992), "Acceleration of stochastic approximation by averaging", in the exponential form of Ho,
+//! Jain, Abbeel (2020), appendix B.
 
 mod cpu;
 #[cfg(test)]

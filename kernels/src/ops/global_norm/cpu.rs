@@ -6,7 +6,7 @@ const CHUNKS: usize = 256;
 /// The least elements of a chunk.
 const SMALLEST: usize = 4096;
 
-/// norm [1] of a flat g.
+/// norm `[1]` of a flat g.
 pub fn forward(cores: &Cores, g: &[f32], norm: &mut [f32]) {
     norm[0] = sum_of_squares(cores, g).sqrt() as f32;
 }

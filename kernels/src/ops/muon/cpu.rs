@@ -16,7 +16,7 @@ const GRAIN: usize = 16_384;
 /// Rows of one task where one side is read across: sixteen of them share a cache line of the other side.
 const LINE: usize = 16;
 
-/// One step on param and momentum [r, c] for the gradient g; x, next [s, k] and gram, poly [s, s] are scratch.
+/// One step on param and momentum `[r, c]` for the gradient g; x, next `[s, k]` and gram, poly `[s, s]` are scratch.
 #[expect(clippy::too_many_arguments, reason = "the op's parameters, reads and writes")]
 pub fn step(
     cores: &Cores,
@@ -79,7 +79,7 @@ multiversion! {
     }
 }
 
-/// Newton-Schulz iterations on x [s, k]; returns whichever of x and next holds the result.
+/// Newton-Schulz iterations on x `[s, k]`; returns whichever of x and next holds the result.
 #[expect(clippy::too_many_arguments, reason = "the matrix and its scratch")]
 fn orthogonalise<'a>(
     cores: &Cores,

@@ -19,7 +19,7 @@ pub(crate) fn product(x: &Matrix, y: &Matrix) -> Matrix {
     x.iter().map(|row| y.iter().map(|column| row.iter().zip(column).map(|(a, b)| a * b).sum()).collect()).collect()
 }
 
-/// Newton-Schulz on x [s, k] with s <= k.
+/// Newton-Schulz on x `[s, k]` with s <= k.
 pub(crate) fn orthogonalise(x: &Matrix, iterations: u32) -> Matrix {
     let norm = x.iter().flatten().map(|x| x * x).sum::<f64>().sqrt() + f64::from(TINY);
     let mut x: Matrix = x.iter().map(|row| row.iter().map(|x| x / norm).collect()).collect();
@@ -34,7 +34,6 @@ pub(crate) fn orthogonalise(x: &Matrix, iterations: u32) -> Matrix {
     x
 }
 
-#[expect(clippy::too_many_arguments, reason = "the op's parameters, reads and writes")]
 pub(crate) fn step(
     muon: Muon,
     (r, c): (usize, usize),

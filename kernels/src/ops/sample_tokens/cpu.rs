@@ -1,7 +1,7 @@
 use crate::cpu::Cores;
 use crate::isa::multiversion;
-use crate::math::{exp, max, sum};
-use crate::ops::cross_entropy::allowed;
+use crate::math::{exp, max};
+use crate::ops::cross_entropy::{allowed, sum_of};
 use galatea_random::{block, unit_f64};
 
 /// Elements of one task.
@@ -9,7 +9,7 @@ const GRAIN: usize = 16_384;
 /// Parts of a row whose masses are kept.
 const PARTS: usize = 256;
 
-/// ids, log_p and entropy [..] for logits with rows of `v`.
+/// ids, log_p and entropy `[..]` for logits with rows of `v`.
 #[expect(clippy::too_many_arguments, reason = "the op's parameters, reads and writes")]
 pub fn forward(
     cores: &Cores,
@@ -37,12 +37,12 @@ multiversion! {
     fn sample(row: &[f32], temperature: f32, forbid: Option<u32>, u: f64) -> (u32, f32, f32) {
         let (left, right) = allowed(row, forbid);
         let top = max(left).max(max(right));
-        let mass = |part: &[f32]| sum(part.len(), |j| exp(part[j] - top));
+        let mass = |part: &[f32]| sum_of(part, |x| exp(x - top));
         let total = mass(left) + mass(right);
         // A column of no mass adds nothing, even at negative infinity.
         let moment = |part: &[f32]| {
-            sum(part.len(), |j| {
-                let (e, below) = (exp(part[j] - top), top - part[j]);
+            sum_of(part, |x| {
+                let (e, below) = (exp(x - top), top - x);
                 if e > 0.0 { e * below } else { e }
             })
         };
@@ -60,7 +60,8 @@ multiversion! {
     }
 }
 
-/// The first of the columns left, right at which the cumulative sum of exp((logit - top) inverse) passes `u` of its total.
+/// The first of the columns left, right at which the cumulative sum of exp((logit - top) inverse) passes `u` of its
+/// total.
 #[inline(always)]
 fn invert(left: &[f32], right: &[f32], top: f32, inverse: f32, u: f64) -> usize {
     // One part fewer, as both sides may end in a short one.
@@ -69,7 +70,7 @@ fn invert(left: &[f32], right: &[f32], top: f32, inverse: f32, u: f64) -> usize 
     let mut masses = [0.0f64; PARTS];
     let mut total = 0.0;
     for (mass, part) in masses.iter_mut().zip(parts()) {
-        *mass = f64::from(sum(part.len(), |j| exp((part[j] - top) * inverse)));
+        *mass = f64::from(sum_of(part, |x| exp((x - top) * inverse)));
         total += *mass;
     }
     let (mut target, mut start) = (u * total, 0);

@@ -6,7 +6,7 @@ use crate::ops::cross_entropy::weighted_sum;
 /// Elements of one task.
 const GRAIN: usize = 16_384;
 
-/// loss [1] = sum_n w_n error_n and error [..] for prediction, target [.., d] and w [..].
+/// loss `[1]` = sum_n w_n error_n and error `[..]` for prediction, target `[.., d]` and w `[..]`.
 pub fn forward(cores: &Cores, prediction: &[f32], target: &[f32], w: &[f32], loss: &mut [f32], error: &mut [f32]) {
     let d = prediction.len() / w.len();
     cores.pool.rows(error, 1, GRAIN.div_ceil(d), |first, error| {
@@ -24,8 +24,7 @@ multiversion! {
     }
 }
 
-/// dprediction and dtarget [.., d] for dloss [1].
-#[expect(clippy::too_many_arguments, reason = "the op's reads and writes")]
+/// dprediction and dtarget `[.., d]` for dloss `[1]`.
 pub fn backward(
     cores: &Cores,
     prediction: &[f32],

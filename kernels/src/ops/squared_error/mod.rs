@@ -5,13 +5,13 @@
 //! dprediction = 2 dloss w_n (prediction - target) = -dtarget
 //! ```
 //!
-//! Shapes: prediction, target [.., d]; w, error [..]; loss [1]. A row of weight zero adds nothing to the loss and gets a zero
-//! gradient whatever it holds. The loss is summed over rows in f64, in row order.
-//! Cost: 3 n d flops, 8 n d bytes forward; 4 n d flops, 16 n d bytes backward.
+//! Shapes: prediction, target `[.., d]`; w, error `[..]`; loss `[1]`. A row of weight zero adds nothing to the loss and
+//! gets a zero gradient whatever it holds. The loss is summed over rows in f64, in row order. Cost: 3 n d flops, 8 n d
+//! bytes forward; 4 n d flops, 16 n d bytes backward.
 //!
 //! # Source
 //! Ho, Jain, Abbeel (2020), "Denoising diffusion probabilistic models", equation 14; Li et al. (2022), "Diffusion-LM",
-//! section 4.2.
+//! section 4.
 
 mod cpu;
 #[cfg(test)]

@@ -1,6 +1,6 @@
 use crate::cpu::Cores;
 
-/// y [b, dim] = [cos(scale t f), sin(scale t f)] for t [b].
+/// y `[b, dim]` = `[cos(scale t f), sin(scale t f)]` for t `[b]`.
 pub fn forward(cores: &Cores, dim: u32, max_period: f32, scale: f32, t: &[f32], y: &mut [f32]) {
     let dim = dim as usize;
     let half = dim / 2;

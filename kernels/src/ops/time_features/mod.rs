@@ -4,8 +4,9 @@
 //! y[b, i] = cos(scale t_b f_i),  y[b, i + dim / 2] = sin(scale t_b f_i),  f_i = max_period^(-i / (dim / 2))
 //! ```
 //!
-//! Shapes: t [b]; y [b, dim]. Angles are formed in f64: scale t may be a thousand radians, where f32 keeps five digits.
-//! t carries no gradient. Cost: an exponential and a sine-cosine pair for every two of b dim outputs; 4 b dim bytes.
+//! Shapes: t `[b]`; y `[b, dim]`. Angles are formed in f64: scale t may be a thousand radians, where f32 keeps five
+//! digits. t carries no gradient. Cost: an exponential and a sine-cosine pair for every two of b dim outputs; 4 b dim
+//! bytes.
 //!
 //! # Source
 //! Vaswani et al. (2017), "Attention is all you need", section 3.5; the order cos, sin and the continuous t follow

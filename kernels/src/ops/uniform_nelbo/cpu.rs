@@ -1,12 +1,12 @@
 use crate::cpu::Cores;
 use crate::isa::multiversion;
-use crate::math::{exp, max, sum};
-use crate::ops::cross_entropy::weighted_sum;
+use crate::math::{exp, max};
+use crate::ops::cross_entropy::{sum_of, weighted_sum};
 
 /// Elements of one task.
 const GRAIN: usize = 16_384;
 
-/// loss [1], nelbo and lse [b, l] for logits [b, l, v], x_0 and x_t [b, l], alpha_bar and w [b].
+/// loss `[1]`, nelbo and lse `[b, l]` for logits `[b, l, v]`, x_0 and x_t `[b, l]`, alpha_bar and w `[b]`.
 #[expect(clippy::too_many_arguments, reason = "the op's reads and writes")]
 pub fn forward(
     cores: &Cores,
@@ -30,7 +30,7 @@ pub fn forward(
     loss[0] = weighted_sum((0..x_0.len()).map(|n| w[n / len]), nelbo) as f32;
 }
 
-/// dlogits [b, l, v] for dloss [1].
+/// dlogits `[b, l, v]` for dloss `[1]`.
 #[expect(clippy::too_many_arguments, reason = "the op's reads and writes")]
 pub fn backward(
     cores: &Cores,
@@ -90,7 +90,7 @@ impl Level {
 multiversion! {
     fn bound(row: &[f32], x_0: usize, z: usize, level: Level) -> (f32, f32) {
         let top = max(row);
-        let mass = |part: &[f32]| sum(part.len(), |j| exp(part[j] - top));
+        let mass = |part: &[f32]| sum_of(part, |x| exp(x - top));
         // Everything but x_0 first, so that 1 - p_x0 keeps its digits when the model is nearly right.
         let wrong = f64::from(mass(&row[..x_0]) + mass(&row[x_0 + 1..]));
         let total = wrong + f64::from(exp(row[x_0] - top));
@@ -102,8 +102,8 @@ multiversion! {
         let start = (level.low / (bar_z * r)) as f32;
         let (c, scale) = (c as f32, (1.0 / total) as f32);
         let excess = |part: &[f32]| {
-            sum(part.len(), |j| {
-                let p = exp(part[j] - top) * scale;
+            sum_of(part, |x| {
+                let p = exp(x - top) * scale;
                 log_excess(start + slope * p, slope * (p - c))
             })
         };
@@ -133,7 +133,7 @@ multiversion! {
             *p = exp(logit - lse);
         }
         // The stored log-sum is rounded at the size of the logits: dividing by the sum takes that error out again.
-        let mass = |part: &[f32]| sum(part.len(), |j| part[j]);
+        let mass = |part: &[f32]| sum_of(part, |p| p);
         let wrong = f64::from(mass(&dlogits[..x_0]) + mass(&dlogits[x_0 + 1..]));
         let total = wrong + f64::from(dlogits[x_0]);
         let (same, rest) = (x_0 == z, wrong / total);
@@ -149,8 +149,8 @@ multiversion! {
         let (front, normalise) = ((level.v_alpha / bar_z) as f32, (1.0 / total) as f32);
         let g = |p: f32| front * ((p - c) / (low + v_alpha * p));
         let weighed = |part: &[f32]| {
-            sum(part.len(), |j| {
-                let p = part[j] * normalise;
+            sum_of(part, |p| {
+                let p = p * normalise;
                 p * g(p)
             })
         };
@@ -176,9 +176,9 @@ fn others(row: &[f32], i: usize, j: usize) -> [&[f32]; 3] {
     [&row[..i], if i < j { &row[i + 1..j] } else { &[] }, &row[j + 1..]]
 }
 
-/// e - log u for u = 1 + e > 0, with a small relative error at every e: both are given, as each loses the digits that the
-/// other keeps. log u = k log 2 + log(1 + f), and log(1 + f) = f - f^2 / 2 + s (f^2 / 2 + R) with s = f / (2 + f) and R the
-/// series of 2 atanh(s) - 2 s; where k = 0, f is e itself and the leading terms cancel exactly.
+/// e - log u for u = 1 + e > 0, with a small relative error at every e: both are given, as each loses the digits that
+/// the other keeps. log u = k log 2 + log(1 + f), and log(1 + f) = f - f^2 / 2 + s (f^2 / 2 + R) with s = f / (2 + f)
+/// and R the series of 2 atanh(s) - 2 s; where k = 0, f is e itself and the leading terms cancel exactly.
 #[inline(always)]
 pub(super) fn log_excess(u: f32, e: f32) -> f32 {
     let bits = u.to_bits() as i32;

@@ -21,7 +21,7 @@ fn onehot(v: usize, x_0: usize) -> Vec<f64> {
     (0..v).map(|j| if j == x_0 { 1.0 } else { 0.0 }).collect()
 }
 
-/// The rate over -alpha_bar' of one token: Schiff et al. (2024), equation 19.
+/// The rate of one token over -alpha_bar', as Schiff et al. (2024) sum it.
 pub(crate) fn udlm(a: f64, p: &[f64], x_0: usize, z: usize) -> f64 {
     let v = p.len() as f64;
     let (bar, bar_hat) = (bar(a, &onehot(p.len(), x_0)), bar(a, p));
