@@ -13,7 +13,7 @@ use super::vocabulary::{PAD, Vocabulary};
 use super::{Error, ExactModel};
 
 /// The words of a canvas.
-const LEN: usize = 48;
+pub(super) const LEN: usize = 48;
 
 /// How much the stories vary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -64,6 +64,9 @@ impl fmt::Display for Level {
 /// later; what is left is what was there less what was given, with *was* or *were* and the right ending; quotes close.
 /// A story is a template (see [`Level`]) whose open positions follow from a few independent choices, so log p, the
 /// entropy and every marginal under any evidence are short sums.
+///
+/// At levels one and two every story has, counting words from 1, its adjective at 5, the animal at 6, the hero at 8, the
+/// numbers at 12, 19 and 35, the neighbour at 23, the reply at 26, the mood at 41 and the rhyme at 47.
 ///
 /// Ids: 0 is `<pad>`, `vocab() - 1` the last word. The mask is not in the language: its id is [`mask`](Self::mask) =
 /// `vocab()`, one past.

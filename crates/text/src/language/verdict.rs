@@ -1,6 +1,7 @@
 use super::StoryLanguage;
 use super::forest::Messages;
 use super::role::Role;
+use super::story::LEN;
 use super::template::Template;
 
 /// What a story must keep, each judged by itself.
@@ -100,7 +101,7 @@ impl StoryLanguage {
         let story = &self.templates[template];
         let possible = |roles: &[Role]| self.possible(story, x, roles);
         let holds = Constraint::ALL.map(|constraint| match constraint {
-            Constraint::Template => x.len() == 48 && matched == 48,
+            Constraint::Template => x.len() == LEN && matched == LEN,
             Constraint::Names => possible(&[Role::Name, Role::Other]),
             Constraint::Pronoun => possible(&[Role::Name, Role::Pronoun]),
             Constraint::Quotes => self.quotes_stand(story, x),
