@@ -1,10 +1,21 @@
 //! Elementwise nonlinearities.
 //!
-//! relu(u) = max(u, 0); silu(u) = u sigmoid(u); gelu(u) = u/2 (1 + tanh(sqrt(2/pi) (u + 0.044715 u^3))). About a dozen
-//! operations and 8 bytes an element.
+//! ```text
+//! relu(u) = max(u, 0)    silu(u) = u sigmoid(u)    gelu(u) = u/2 (1 + tanh z) = u sigmoid(2 z)
+//! z = sqrt(2/pi) (u + 0.044715 u^3);    du = act'(u) dy, with relu'(0) = 0
+//! ```
 //!
-//! Source: Hendrycks & Gimpel 2016, section 2 (the tanh form); Elfwing et al. 2018.
+//! Shapes: u, y, dy, du all alike. NaN stays NaN.
+//! Cost: 1 (relu), 12 (silu) or 18 (gelu) operations an element, about twice that backward; 8 and 12 bytes an element.
+//!
+//! # Source
+//! Hendrycks & Gimpel (2016), "Gaussian error linear units", section 2 (the tanh form); Elfwing, Uchibe & Doya (2018),
+//! "Sigmoid-weighted linear units", equation 2.
 
 mod cpu;
+#[cfg(test)]
+pub(crate) mod reference;
+#[cfg(test)]
+mod tests;
 
 pub use cpu::{backward, forward};

@@ -1,9 +1,7 @@
-//! CPU kernels.
-
 use crate::cpu::Cores;
 use crate::isa::multiversion;
 
-/// Elements a task.
+/// Elements of one task.
 const GRAIN: usize = 16_384;
 
 /// y = a + b.

@@ -1,29 +1,22 @@
-//! CPU kernels.
-
 use crate::cpu::Cores;
 use crate::isa::multiversion;
 use crate::op::Rows;
 
-multiversion! {
-    fn add(x: &[f32], r: &[f32], y: &mut [f32]) {
-        for ((y, x), r) in y.iter_mut().zip(x).zip(r) {
-            *y = x + r;
-        }
-    }
-}
+/// Elements of one task.
+const GRAIN: usize = 16_384;
+/// Columns that a task sums at the least: four cache lines of every row.
+const COLUMNS: usize = 64;
 
-multiversion! {
-    fn accumulate(x: &[f32], y: &mut [f32]) {
-        for (y, x) in y.iter_mut().zip(x) {
-            *y += x;
-        }
-    }
-}
-
-/// y[b,l,:] = x[b,l,:] + r[l,:] or r[b,:].
+/// y [b, l, d] = x [b, l, d] + r, r [l, d] or [b, d].
 pub fn forward(cores: &Cores, over: Rows, len: usize, d: usize, x: &[f32], r: &[f32], y: &mut [f32]) {
-    let grain = (16_384 / d).max(1);
-    cores.pool.rows(y, d, grain, |first, y| {
+    multiversion! {
+        fn add(x: &[f32], r: &[f32], y: &mut [f32]) {
+            for ((y, x), r) in y.iter_mut().zip(x).zip(r) {
+                *y = x + r;
+            }
+        }
+    }
+    cores.pool.rows(y, d, GRAIN.div_ceil(d), |first, y| {
         for (n, y) in (first..).zip(y.chunks_exact_mut(d)) {
             let row = match over {
                 Rows::Positions => n % len,
@@ -34,19 +27,34 @@ pub fn forward(cores: &Cores, over: Rows, len: usize, d: usize, x: &[f32], r: &[
     });
 }
 
-/// dr = sum of dy over the rows that share r, in row order.
+/// dr = the sum of the rows of dy [b, l, d] that shared a row of r, in order.
 pub fn backward(cores: &Cores, over: Rows, len: usize, d: usize, dy: &[f32], dr: &mut [f32]) {
-    let rows = dy.len() / d;
-    cores.pool.rows(dr, d, 4, |first, dr| {
-        for (row, dr) in (first..).zip(dr.chunks_exact_mut(d)) {
-            dr.fill(0.0);
-            let (start, step, count) = match over {
-                Rows::Positions => (row, len, rows / len),
-                Rows::Batch => (row * len, 1, len),
-            };
-            for n in (0..count).map(|i| start + i * step) {
-                accumulate(cores.isa, &dy[n * d..(n + 1) * d], dr);
-            }
+    let batch = dy.len() / d / len;
+    let (count, step) = match over {
+        Rows::Positions => (batch, len),
+        Rows::Batch => (len, 1),
+    };
+    // A task owns a run of elements of dr, so that one long row is shared out as well as many short ones.
+    cores.pool.rows(dr, 1, (4 * GRAIN / count).max(COLUMNS), |mut at, mut dr| {
+        while !dr.is_empty() {
+            let (row, col) = (at / d, at % d);
+            let (run, rest) = dr.split_at_mut((d - col).min(dr.len()));
+            let first = row * if over == Rows::Positions { 1 } else { len };
+            sum_rows(cores.isa, &dy[first * d + col..], step * d, count, run);
+            at += run.len();
+            dr = rest;
         }
     });
+}
+
+multiversion! {
+    /// sums = x[0..] + x[stride..] + .., `count` rows.
+    fn sum_rows(x: &[f32], stride: usize, count: usize, sums: &mut [f32]) {
+        sums.fill(0.0);
+        for row in x.chunks(stride).take(count) {
+            for (sum, x) in sums.iter_mut().zip(row) {
+                *sum += x;
+            }
+        }
+    }
 }

@@ -1,7 +1,20 @@
-//! A small table added to every batch element or every position: learned positions, additive time.
+//! A small table added to every batch element (learned positions) or at every position (additive time).
 //!
-//! y[b,l,:] = x[b,l,:] + r; the gradient of r sums over the rows that shared it. One addition an element.
+//! ```text
+//! positions: y_bl = x_bl + r_l,  dr_l = sum_b dy_bl        batch: y_bl = x_bl + r_b,  dr_b = sum_l dy_bl
+//! ```
+//!
+//! Shapes: x, y [b, l, d]; r [l, d] (positions) or [b, d] (batch). The gradient of x is dy itself. Rows are summed in order,
+//! each column by one task.
+//! Cost: one addition an element; 8 bytes an element forward, 4 backward.
+//!
+//! # Source
+//! Vaswani et al. (2017), "Attention is all you need", section 3.5 (positions are added to the embeddings).
 
 mod cpu;
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod tests;
 
 pub use cpu::{backward, forward};

@@ -1,8 +1,60 @@
-//! CPU kernels.
-
 use crate::cpu::Cores;
 use crate::isa::multiversion;
 use crate::math::sum;
+use crate::op::Rows;
+use crate::ops::add_rows;
+
+/// Elements of one task.
+const GRAIN: usize = 8192;
+/// Columns of one task of column sums: four cache lines of every row.
+const COLUMNS: usize = 64;
+
+/// y [.., d] = (x - mean) rstd gain + shift per row; stats [n, 2] = (mean, rstd).
+#[expect(clippy::too_many_arguments, reason = "the op's parameters, reads and writes")]
+pub fn forward(
+    cores: &Cores,
+    eps: f32,
+    d: usize,
+    x: &[f32],
+    gain: Option<&[f32]>,
+    shift: Option<&[f32]>,
+    y: &mut [f32],
+    stats: &mut [f32],
+) {
+    cores.pool.rows2(y, d, stats, 2, GRAIN.div_ceil(d), |first, y, stats| {
+        for ((n, y), stats) in (first..).zip(y.chunks_exact_mut(d)).zip(stats.chunks_exact_mut(2)) {
+            normalise(cores.isa, eps, &x[n * d..(n + 1) * d], gain, shift, y, stats);
+        }
+    });
+}
+
+/// dx = rstd (g - mean(g) - x_hat mean(g x_hat)) with g = dy gain; dgain = sum of dy x_hat, dshift = sum of dy.
+#[expect(clippy::too_many_arguments, reason = "the op's parameters, reads and writes")]
+pub fn backward(
+    cores: &Cores,
+    d: usize,
+    x: &[f32],
+    stats: &[f32],
+    dy: &[f32],
+    gain: Option<&[f32]>,
+    dx: &mut [f32],
+    dgain: Option<&mut [f32]>,
+    dshift: Option<&mut [f32]>,
+) {
+    cores.pool.rows(dx, d, GRAIN.div_ceil(d), |first, dx| {
+        for (n, dx) in (first..).zip(dx.chunks_exact_mut(d)) {
+            let row = n * d..(n + 1) * d;
+            gradient(cores.isa, &x[row.clone()], &stats[2 * n..2 * n + 2], &dy[row], gain, dx);
+        }
+    });
+    if let Some(dgain) = dgain {
+        cores.pool.rows(dgain, 1, COLUMNS, |first, sums| gain_sums(cores.isa, first, d, x, stats, dy, sums));
+    }
+    if let Some(dshift) = dshift {
+        // The shift is one row that all of dy's rows share.
+        add_rows::backward(cores, Rows::Batch, dy.len() / d, d, dy, dshift);
+    }
+}
 
 multiversion! {
     fn normalise(eps: f32, x: &[f32], gain: Option<&[f32]>, shift: Option<&[f32]>, y: &mut [f32], stats: &mut [f32]) {
@@ -39,61 +91,12 @@ multiversion! {
 }
 
 multiversion! {
-    fn column_sums(first: usize, d: usize, x: &[f32], stats: &[f32], dy: &[f32], scaled: bool, sums: &mut [f32]) {
+    fn gain_sums(first: usize, d: usize, x: &[f32], stats: &[f32], dy: &[f32], sums: &mut [f32]) {
         sums.fill(0.0);
         for ((x, dy), stats) in x.chunks_exact(d).zip(dy.chunks_exact(d)).zip(stats.as_chunks::<2>().0) {
-            let each = sums.iter_mut().zip(&x[first..]).zip(&dy[first..]);
-            if scaled {
-                each.for_each(|((sum, x), dy)| *sum += dy * (x - stats[0]) * stats[1]);
-            } else {
-                each.for_each(|((sum, _), dy)| *sum += dy);
+            for ((sum, x), dy) in sums.iter_mut().zip(&x[first..]).zip(&dy[first..]) {
+                *sum += dy * (x - stats[0]) * stats[1];
             }
-        }
-    }
-}
-
-/// y = (x - mean) rstd gain + shift per row; stats = (mean, rstd).
-#[expect(clippy::too_many_arguments, reason = "the op's own tensors")]
-pub fn forward(
-    cores: &Cores,
-    eps: f32,
-    d: usize,
-    x: &[f32],
-    gain: Option<&[f32]>,
-    shift: Option<&[f32]>,
-    y: &mut [f32],
-    stats: &mut [f32],
-) {
-    cores.pool.rows2(y, d, stats, 2, (8192 / d).max(1), |first, y, stats| {
-        for ((n, y), stats) in (first..).zip(y.chunks_exact_mut(d)).zip(stats.chunks_exact_mut(2)) {
-            normalise(cores.isa, eps, &x[n * d..(n + 1) * d], gain, shift, y, stats);
-        }
-    });
-}
-
-/// dx = rstd (g - mean(g) - x_hat mean(g x_hat)) with g = dy gain; dgain = sum of dy x_hat, dshift = sum of dy.
-#[expect(clippy::too_many_arguments, reason = "the op's own tensors")]
-pub fn backward(
-    cores: &Cores,
-    d: usize,
-    x: &[f32],
-    stats: &[f32],
-    dy: &[f32],
-    gain: Option<&[f32]>,
-    dx: &mut [f32],
-    dgain: Option<&mut [f32]>,
-    dshift: Option<&mut [f32]>,
-) {
-    cores.pool.rows(dx, d, (8192 / d).max(1), |first, dx| {
-        for (n, dx) in (first..).zip(dx.chunks_exact_mut(d)) {
-            let row = n * d..(n + 1) * d;
-            gradient(cores.isa, &x[row.clone()], &stats[2 * n..2 * n + 2], &dy[row], gain, dx);
-        }
-    });
-    for (sums, scaled) in [(dgain, true), (dshift, false)] {
-        if let Some(sums) = sums {
-            let task = |first: usize, sums: &mut [f32]| column_sums(cores.isa, first, d, x, stats, dy, scaled, sums);
-            cores.pool.rows(sums, 1, 64, task);
         }
     }
 }

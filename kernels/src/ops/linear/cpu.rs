@@ -1,12 +1,10 @@
-//! CPU kernels: three products with what surrounds them.
-
 use crate::cpu::Cores;
 use crate::gemm::{Factor, Layout, Store, gemm, product};
-use crate::isa::multiversion;
-use crate::op::Activation;
+use crate::op::{Activation, Rows};
+use crate::ops::{activation as act, add_rows};
 
-/// y = act(x w^T + b); `u` receives x w^T + b where an activation is asked.
-#[expect(clippy::too_many_arguments, reason = "the op's own tensors")]
+/// y = act(x w^T + b) for rows of `i`; `u` receives x w^T + b where an activation is asked.
+#[expect(clippy::too_many_arguments, reason = "the op's parameters, reads and writes")]
 pub fn forward(
     cores: &Cores,
     activation: Activation,
@@ -31,35 +29,25 @@ pub fn forward(
         None => affine(y),
         Some(u) => {
             affine(u);
-            crate::ops::activation::forward(cores, activation, u, y);
+            act::forward(cores, activation, u, y);
         }
     }
 }
 
-/// dx = dy w.
+/// dx [.., i] = dy w for dy [.., o], w [o, i].
 pub fn dx(cores: &Cores, o: usize, dy: &[f32], w: &[f32], dx: &mut [f32]) {
     let (n, i) = (dy.len() / o, w.len() / o);
-    let (a, b) = (Factor::new(dy, o, Layout::Normal), Factor::new(w, i, Layout::Normal));
-    product(&cores.pool, cores.isa, (n, i, o), a, b, dx, Store::Write);
+    let (dy, w) = (Factor::new(dy, o, Layout::Normal), Factor::new(w, i, Layout::Normal));
+    product(&cores.pool, cores.isa, (n, i, o), dy, w, dx, Store::Write);
 }
 
-/// dw = dy^T x and db = the sum of dy's rows.
+/// dw [o, i] = dy^T x and db [o] = the sum of dy's rows, for dy [.., o], x [.., i].
 pub fn dw(cores: &Cores, o: usize, i: usize, dy: &[f32], x: &[f32], dw: &mut [f32], db: Option<&mut [f32]>) {
     let n = dy.len() / o;
-    let (a, b) = (Factor::new(dy, o, Layout::Transposed), Factor::new(x, i, Layout::Normal));
-    product(&cores.pool, cores.isa, (o, i, n), a, b, dw, Store::Write);
+    let (dy_t, x) = (Factor::new(dy, o, Layout::Transposed), Factor::new(x, i, Layout::Normal));
+    product(&cores.pool, cores.isa, (o, i, n), dy_t, x, dw, Store::Write);
     if let Some(db) = db {
-        cores.pool.rows(db, 1, 64, |first, db| column_sums(cores.isa, first, o, dy, db));
-    }
-}
-
-multiversion! {
-    fn column_sums(first: usize, stride: usize, x: &[f32], sums: &mut [f32]) {
-        sums.fill(0.0);
-        for row in x.chunks_exact(stride) {
-            for (sum, x) in sums.iter_mut().zip(&row[first..]) {
-                *sum += x;
-            }
-        }
+        // The bias is one row that all of dy's rows share.
+        add_rows::backward(cores, Rows::Batch, n, o, dy, db);
     }
 }

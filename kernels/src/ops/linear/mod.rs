@@ -1,8 +1,21 @@
-//! The linear layer: y = act(x w^T + b), dx = dy w, dw = dy^T x, db = sum of dy's rows.
+//! The linear layer with its bias and activation, and its gradients as two more products.
 //!
-//! x [n, i], w [o, i], b [o], y [n, o]: 2 n o i operations each for y, dx, dw; bias and activation are applied to a tile while
-//! it is in cache. Bytes: 4 (n i + o i + n o).
+//! ```text
+//! u = x w^T + b,  y = act(u);      dx = du w,   dw = du^T x,   db_o = sum_n du_no
+//! ```
+//!
+//! Shapes: x, dx [.., i]; w, dw [o, i]; b, db [o]; u, y, du [.., o]. The two gradient kernels read du, which they call dy:
+//! the activation's gradient is its own op. The bias is added to a tile of u while it is in registers' reach (`finish` of
+//! the product); y is filled from u by the threads that wrote it.
+//! Cost: 2 n o i flops each for u, dx and dw; 4 (n i + o i + n o) bytes.
+//!
+//! # Source
+//! Goodfellow, Bengio & Courville (2016), "Deep learning", section 6.5.6 (the gradients of a matrix product).
 
 mod cpu;
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod tests;
 
 pub use cpu::{dw, dx, forward};

@@ -1,8 +1,34 @@
-//! CPU kernels.
-
 use crate::cpu::Cores;
 use crate::isa::multiversion;
 use crate::math::sum;
+
+/// Elements of one task.
+const GRAIN: usize = 8192;
+
+/// Normalises every head of q and k, copies v.
+pub fn forward(cores: &Cores, heads: u32, eps: f32, d: usize, qkv: &[f32], y: &mut [f32], stats: &mut [f32]) {
+    let (width, heads) = (3 * d, heads as usize);
+    cores.pool.rows2(y, width, stats, 2 * heads, GRAIN.div_ceil(width), |first, y, stats| {
+        for ((n, y), stats) in (first..).zip(y.chunks_exact_mut(width)).zip(stats.chunks_exact_mut(2 * heads)) {
+            let x = &qkv[n * width..(n + 1) * width];
+            row(cores.isa, eps, d / heads, &x[..2 * d], &mut y[..2 * d], stats);
+            y[2 * d..].copy_from_slice(&x[2 * d..]);
+        }
+    });
+}
+
+/// The gradient of [`forward`].
+pub fn backward(cores: &Cores, heads: u32, d: usize, qkv: &[f32], stats: &[f32], dy: &[f32], dqkv: &mut [f32]) {
+    let (width, heads) = (3 * d, heads as usize);
+    cores.pool.rows(dqkv, width, GRAIN.div_ceil(width), |first, dqkv| {
+        for (n, dx) in (first..).zip(dqkv.chunks_exact_mut(width)) {
+            let (x, dy) = (&qkv[n * width..][..width], &dy[n * width..][..width]);
+            let stats = &stats[n * 2 * heads..][..2 * heads];
+            row_gradient(cores.isa, d / heads, &x[..2 * d], stats, &dy[..2 * d], &mut dx[..2 * d]);
+            dx[2 * d..].copy_from_slice(&dy[2 * d..]);
+        }
+    });
+}
 
 multiversion! {
     fn row(eps: f32, d_head: usize, qk: &[f32], y: &mut [f32], stats: &mut [f32]) {
@@ -24,29 +50,4 @@ multiversion! {
             }
         }
     }
-}
-
-/// Normalises every head of q and k, copies v.
-pub fn forward(cores: &Cores, heads: u32, eps: f32, d: usize, qkv: &[f32], y: &mut [f32], stats: &mut [f32]) {
-    let (width, heads) = (3 * d, heads as usize);
-    cores.pool.rows2(y, width, stats, 2 * heads, (8192 / width).max(1), |first, y, stats| {
-        for ((n, y), stats) in (first..).zip(y.chunks_exact_mut(width)).zip(stats.chunks_exact_mut(2 * heads)) {
-            let x = &qkv[n * width..(n + 1) * width];
-            row(cores.isa, eps, d / heads, &x[..2 * d], &mut y[..2 * d], stats);
-            y[2 * d..].copy_from_slice(&x[2 * d..]);
-        }
-    });
-}
-
-/// The gradient of [`forward`].
-pub fn backward(cores: &Cores, heads: u32, d: usize, qkv: &[f32], stats: &[f32], dy: &[f32], dqkv: &mut [f32]) {
-    let (width, heads) = (3 * d, heads as usize);
-    cores.pool.rows(dqkv, width, (8192 / width).max(1), |first, dqkv| {
-        for (n, dx) in (first..).zip(dqkv.chunks_exact_mut(width)) {
-            let (x, dy) = (&qkv[n * width..][..width], &dy[n * width..][..width]);
-            let stats = &stats[n * 2 * heads..][..2 * heads];
-            row_gradient(cores.isa, d / heads, &x[..2 * d], stats, &dy[..2 * d], &mut dx[..2 * d]);
-            dx[2 * d..].copy_from_slice(&dy[2 * d..]);
-        }
-    });
 }

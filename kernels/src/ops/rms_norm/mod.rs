@@ -1,9 +1,20 @@
-//! RMS norm over the last extent.
+//! RMS norm over the last dimension.
 //!
-//! y = x / sqrt(mean(x^2) + eps) gain. x [n, d]: 5 n d operations, 8 n d bytes; backward 9 n d.
+//! ```text
+//! y = x rstd gain,  rstd = 1 / sqrt(mean(x^2) + eps);     stats = rstd
+//! g = dy gain:  dx = rstd (g - x rstd^2 mean(g x)),  dgain = sum_n dy x rstd
+//! ```
 //!
-//! Source: Zhang & Sennrich 2019, equation 4.
+//! Shapes: x, y, dy, dx [.., d]; gain, dgain [d]; stats [n]. Without gain, gain is 1.
+//! Cost: 5 n d flops, 8 n d bytes; backward 9 n d flops, 12 n d bytes, once more 8 n d for dgain.
+//!
+//! # Source
+//! Zhang & Sennrich (2019), "Root mean square layer normalization", equation 4.
 
 mod cpu;
+#[cfg(test)]
+pub(crate) mod reference;
+#[cfg(test)]
+mod tests;
 
 pub use cpu::{backward, forward};

@@ -1,25 +1,11 @@
-//! CPU kernel.
-
 use crate::cpu::Cores;
 use crate::isa::multiversion;
 
-multiversion! {
-    fn rotate(d_head: usize, sign: f32, qk: &[f32], table: &[f32], y: &mut [f32]) {
-        let half = d_head / 2;
-        let (cos, sin) = table.split_at(half);
-        for (x, y) in qk.chunks_exact(d_head).zip(y.chunks_exact_mut(d_head)) {
-            let ((a, b), (ya, yb)) = (x.split_at(half), y.split_at_mut(half));
-            for i in 0..half {
-                let (c, s) = (cos[i], sign * sin[i]);
-                ya[i] = a[i] * c - b[i] * s;
-                yb[i] = a[i] * s + b[i] * c;
-            }
-        }
-    }
-}
+/// Elements of one task.
+const GRAIN: usize = 8192;
 
 /// Rotates every head of q and k by its position (back if `inverse`), copies v.
-#[expect(clippy::too_many_arguments, reason = "the op's own tensors")]
+#[expect(clippy::too_many_arguments, reason = "the op's parameters, reads and writes")]
 pub fn forward(
     cores: &Cores,
     heads: u32,
@@ -32,7 +18,7 @@ pub fn forward(
 ) {
     let (width, d_head) = (3 * d, d / heads as usize);
     let sign = if inverse { -1.0 } else { 1.0 };
-    cores.pool.rows(y, width, (8192 / width).max(1), |first, y| {
+    cores.pool.rows(y, width, GRAIN.div_ceil(width), |first, y| {
         for (n, y) in (first..).zip(y.chunks_exact_mut(width)) {
             let x = &qkv[n * width..(n + 1) * width];
             let table = &table[n % len * d_head..][..d_head];
@@ -40,4 +26,20 @@ pub fn forward(
             y[2 * d..].copy_from_slice(&x[2 * d..]);
         }
     });
+}
+
+multiversion! {
+    fn rotate(d_head: usize, sign: f32, qk: &[f32], table: &[f32], y: &mut [f32]) {
+        let half = d_head / 2;
+        let (cos, sin) = table.split_at(half);
+        for (x, y) in qk.chunks_exact(d_head).zip(y.chunks_exact_mut(d_head)) {
+            let ((a, b), (y_a, y_b)) = (x.split_at(half), y.split_at_mut(half));
+            let pairs = a.iter().zip(b).zip(y_a.iter_mut().zip(y_b));
+            for (((a, b), (y_a, y_b)), (cos, sin)) in pairs.zip(cos.iter().zip(sin)) {
+                let sin = sign * sin;
+                *y_a = a * cos - b * sin;
+                *y_b = a * sin + b * cos;
+            }
+        }
+    }
 }

@@ -1,0 +1,61 @@
+use super::reference;
+use crate::cases::{Host, check};
+use crate::op::{Activation, Op};
+use crate::ops::activation::reference::derivative;
+use crate::ops::add::differences::check_gradients;
+
+/// Sums of up to four hundred products, rounded one by one: relative to the largest, the root of their number in units.
+const TOLERANCE: f64 = 3e-6;
+
+const ALL: [Activation; 4] = [Activation::None, Activation::Relu, Activation::Silu, Activation::Gelu];
+
+/// Leading dimensions, inputs, outputs: rows of one, the edges of the register tile and more than one task.
+const SIZES: [(&[usize], usize, usize); 6] =
+    [(&[1], 1, 1), (&[1], 7, 5), (&[2, 3], 16, 48), (&[3, 3], 33, 49), (&[2, 100], 30, 193), (&[9], 385, 17)];
+
+fn dims(lead: &[usize], last: usize) -> Vec<usize> {
+    lead.iter().copied().chain([last]).collect()
+}
+
+#[test]
+fn forward_equals_reference() {
+    for (lead, i, o) in SIZES {
+        let (x, w, b) = (Host::normal(&dims(lead, i), 1), Host::normal(&[o, i], 2), Host::normal(&[o], 3));
+        for activation in ALL {
+            for bias in [false, true] {
+                let b64 = bias.then(|| b.f64());
+                let (y, u) = reference::forward(activation, i, &x.f64(), &w.f64(), b64.as_deref());
+                let reads = [x.clone(), w.clone(), b.clone()];
+                let truth = if activation == Activation::None { vec![y] } else { vec![y, u] };
+                check(Op::Linear { bias, activation }, &reads[..2 + usize::from(bias)], &[], &truth, TOLERANCE);
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_equal_reference() {
+    for (lead, i, o) in SIZES {
+        let (x, w) = (Host::normal(&dims(lead, i), 1), Host::normal(&[o, i], 2));
+        let dy = Host::normal(&dims(lead, o), 4);
+        let dx = reference::dx(o, &dy.f64(), &w.f64());
+        check(Op::LinearDx, &[dy.clone(), w], &[], &[dx], TOLERANCE);
+        let (dw, db) = reference::dw(o, i, &dy.f64(), &x.f64());
+        check(Op::LinearDw { bias: false }, &[dy.clone(), x.clone()], &[], std::slice::from_ref(&dw), TOLERANCE);
+        check(Op::LinearDw { bias: true }, &[dy, x], &[], &[dw, db], TOLERANCE);
+    }
+}
+
+#[test]
+fn gradient_equals_finite_differences() {
+    let (n, i, o) = (3, 4, 5);
+    let [x, w, b] = [(&[n, i][..], 1), (&[o, i], 2), (&[o], 3)].map(|(dims, row)| Host::normal(dims, row).f64());
+    let dy = Host::normal(&[n, o], 4).f64();
+    for activation in ALL {
+        let forward = |x: &[Vec<f64>]| reference::forward(activation, i, &x[0], &x[1], Some(&x[2]));
+        let inputs = [x.clone(), w.clone(), b.clone()];
+        let du: Vec<f64> = forward(&inputs).1.iter().zip(&dy).map(|(&u, dy)| derivative(activation, u) * dy).collect();
+        let (dw, db) = reference::dw(o, i, &du, &x);
+        check_gradients(&inputs, &dy, &[reference::dx(o, &du, &w), dw, db], |x| forward(x).0);
+    }
+}
