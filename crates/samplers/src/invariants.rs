@@ -1,0 +1,275 @@
+//! What holds for every denoiser, whatever it says: properties of the canvases.
+
+use crate::source::{CONDITIONINGS, MASK, TOKENS, levels, process, table};
+use crate::*;
+use galatea_processes::{Denoiser, EmbeddingDenoiser, Limit, Variance};
+use galatea_random::Philox;
+use galatea_schedules::{Linear, Schedule, grid};
+use ndarray::{Array2, ArrayRef2, ArrayRef3};
+use proptest::prelude::*;
+use std::convert::Infallible;
+
+/// A denoiser without sense: logits and embeddings that depend on everything in sight.
+#[derive(Clone)]
+struct Arbitrary(u64, TimeDependence);
+
+impl Arbitrary {
+    fn key(&self, t: f64) -> u64 {
+        match self.1 {
+            TimeDependence::Free => self.0,
+            TimeDependence::Conditioned => self.0 ^ t.to_bits(),
+        }
+    }
+}
+
+impl Denoiser for Arbitrary {
+    type Error = Infallible;
+    fn denoise(&mut self, x_t: &ArrayRef2<u32>, t: f64, logits: &mut ArrayRef3<f32>) -> Result<(), Infallible> {
+        for (text, mut logits) in x_t.rows().into_iter().zip(logits.outer_iter_mut()) {
+            let hash = text.iter().fold(17u64, |h, &id| h.wrapping_mul(0x100_0000_01b3) ^ u64::from(id));
+            let mut rng = Philox::new(self.key(t) ^ hash, 0, 0, 0);
+            logits.iter_mut().for_each(|l| *l = 3.0 * rng.normal() as f32);
+        }
+        Ok(())
+    }
+}
+
+impl EmbeddingDenoiser for Arbitrary {
+    type Error = Infallible;
+    fn denoise(&mut self, z_t: &ArrayRef3<f32>, t: f64, x_0_hat: &mut ArrayRef3<f32>) -> Result<(), Infallible> {
+        for (z, mut x_0_hat) in z_t.outer_iter().zip(x_0_hat.outer_iter_mut()) {
+            let hash = z.iter().fold(17u64, |h, x| h.wrapping_mul(0x100_0000_01b3) ^ u64::from(x.to_bits()));
+            let mut rng = Philox::new(self.key(t) ^ hash, 0, 0, 0);
+            x_0_hat.iter_mut().for_each(|x| *x = 2.0 * rng.normal() as f32);
+        }
+        Ok(())
+    }
+}
+
+fn fixed_tokens() -> impl Strategy<Value = Fixed> {
+    let token = proptest::option::weighted(0.4, 0..TOKENS as u32);
+    ((1usize..4, 1usize..7), proptest::collection::vec(token, 18)).prop_map(|((batch, len), tokens)| {
+        Fixed::from(Array2::from_shape_fn((batch, len), |(row, position)| tokens[row * len + position]))
+    })
+}
+
+fn filter_options() -> impl Strategy<Value = Filter> {
+    (prop_oneof![Just(0.0), Just(1.0), 0.2f64..2.0], prop_oneof![Just(1.0), 0.1f64..1.0])
+        .prop_map(|(temperature, top_p)| Filter { temperature, top_p, forbidden: vec![] })
+}
+
+fn selections() -> impl Strategy<Value = Selection> {
+    prop_oneof![
+        (1usize..9).prop_map(|passes| Selection::Quota { passes }),
+        (0.0f64..1.2).prop_map(|least| Selection::Threshold { least }),
+        (0.0f64..3.0).prop_map(|factor| Selection::Factor { factor }),
+        (0.0f64..3.0).prop_map(|gamma| Selection::EntropyBound { gamma }),
+    ]
+}
+
+fn scores() -> impl Strategy<Value = Score> {
+    prop_oneof![Just(Score::Confidence), Just(Score::Margin), Just(Score::Entropy), Just(Score::Random)]
+}
+
+fn unmasking_options() -> impl Strategy<Value = UnmaskingOptions> {
+    let blocks = proptest::option::of((0usize..4, 1usize..4).prop_map(|(first, size)| Blocks { first, size }));
+    (any::<u64>(), filter_options(), selections(), scores(), blocks).prop_map(
+        |(seed, filter, selection, score, blocks)| UnmaskingOptions {
+            seed,
+            first_sample: 0,
+            filter,
+            selection,
+            score,
+            blocks,
+        },
+    )
+}
+
+fn embedding_options() -> impl Strategy<Value = EmbeddingOptions> {
+    let method = prop_oneof![
+        Just(Method::Ddpm(Variance::Small)),
+        Just(Method::Ddpm(Variance::Large)),
+        (0.0f64..1.0).prop_map(|eta| Method::Ddim { eta })
+    ];
+    let clamp = prop_oneof![Just(Clamp::Never), Just(Clamp::Nearest)];
+    let known = prop_oneof![Just(Known::Noised), Just(Known::Clean)];
+    (any::<u64>(), method, clamp, known, proptest::option::of(0.5f64..2.0)).prop_map(
+        |(seed, method, clamp, known, noise_bound)| EmbeddingOptions {
+            seed,
+            method,
+            clamp,
+            known,
+            noise_bound,
+            ..Default::default()
+        },
+    )
+}
+
+/// Walks a sampler and checks every canvas, the first one included; returns the last.
+fn watch<S: Sampler<DenoiserError = Infallible>>(mut sampler: S, fixed: &Fixed, mask: Option<u32>) -> Canvas {
+    let mut before = sampler.canvas().clone();
+    loop {
+        let canvas = sampler.canvas().clone();
+        for ((row, position), &id) in canvas.ids.indexed_iter() {
+            let at = (row, position);
+            if let Some(token) = fixed.get(row, position) {
+                assert_eq!((id, canvas.decided[at]), (token, true), "fixed tokens never change");
+            }
+            if let Some(mask) = mask {
+                assert_eq!(canvas.decided[at], id != mask);
+                assert!(before.ids[at] == mask || before.ids[at] == id, "committed tokens never change");
+            }
+            if canvas.step > 0 {
+                assert_eq!(canvas.changed.contains(&at), before.ids[at] != id);
+            }
+        }
+        match sampler.next() {
+            None => return canvas,
+            Some(next) => {
+                let next = next.expect("infallible");
+                assert_eq!(next.step, canvas.step + 1);
+                assert!(next.t <= canvas.t && next.calls <= canvas.calls + 1);
+                before = canvas;
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn fixed_and_committed_tokens_never_change_in_ancestral_sampling(
+        fixed in fixed_tokens(), filter in filter_options(), seed: u64, steps in 1usize..8, mask: bool,
+        noise_removal in prop_oneof![Just(NoiseRemoval::Sample), Just(NoiseRemoval::Argmax)], floor in prop_oneof![Just(0.0), Just(0.1)],
+    ) {
+        let limit = if mask { MASK } else { Limit::Uniform };
+        let levels = Levels::new(&Linear, &grid::with_floor(steps, floor)).expect("descends");
+        let options = AncestralOptions { seed, filter, noise_removal, ..Default::default() };
+        let denoiser = Arbitrary(seed, TimeDependence::Conditioned);
+        let sampler = Ancestral::new(denoiser, process(limit), levels, fixed.clone(), options).expect("sound");
+        let canvas = watch(sampler, &fixed, mask.then_some(TOKENS as u32));
+        prop_assert!(canvas.decided.iter().all(|d| *d));
+        prop_assert!(canvas.ids.iter().all(|&id| (id as usize) < TOKENS));
+    }
+
+    #[test]
+    fn fixed_and_committed_tokens_never_change_in_unmasking(fixed in fixed_tokens(), options in unmasking_options()) {
+        let denoiser = Arbitrary(options.seed, TimeDependence::Conditioned);
+        let sampler = Unmasking::new(denoiser, process(MASK), fixed.clone(), options.clone()).expect("sound");
+        let canvas = watch(sampler, &fixed, Some(TOKENS as u32));
+        prop_assert!(canvas.decided.iter().all(|d| *d) && canvas.t == 0.0);
+        prop_assert!(canvas.ids.iter().all(|&id| (id as usize) < TOKENS));
+        let confidence = canvas.confidence.expect("unmasking ranks");
+        prop_assert!(confidence.iter().all(|&c| c > 0.0 && c <= 1.0 + 1e-6));
+        // Every pass writes at least one token of some row, so there are no more passes than free positions of blocks.
+        prop_assert!(canvas.calls <= fixed.free().max(1));
+    }
+
+    #[test]
+    fn fixed_tokens_never_change_in_embedding_sampling(
+        fixed in fixed_tokens(), options in embedding_options(), steps in 1usize..6,
+    ) {
+        let (known, denoiser) = (options.known, Arbitrary(options.seed, TimeDependence::Conditioned));
+        let mut sampler = Embedding::new(denoiser, &table(), levels(steps), fixed.clone(), options).expect("sound");
+        let canvas = loop {
+            let Some(canvas) = sampler.next() else { break sampler.canvas().clone() };
+            let canvas = canvas.expect("infallible");
+            for ((row, position), &id) in canvas.ids.indexed_iter() {
+                if let Some(token) = fixed.get(row, position) {
+                    prop_assert_eq!(id, token);
+                    let z = sampler.z();
+                    let clean = (0..2).all(|k| z[[row, position, k]] == table()[[token as usize, k]]);
+                    prop_assert_eq!(clean, known == Known::Clean || canvas.t == 0.0);
+                }
+            }
+        };
+        prop_assert!(canvas.decided.iter().all(|d| *d));
+    }
+
+    /// The same seed gives the same text, and a sample does not depend on the batch around it.
+    #[test]
+    fn batches_do_not_matter(fixed in fixed_tokens(), seed: u64, mask: bool, unmasking in unmasking_options(), embedding in embedding_options()) {
+        let (batch, len) = fixed.dim();
+        let limit = if mask { MASK } else { Limit::Uniform };
+        let whole = |fixed: Fixed, first_sample: u32| {
+            let d = || Arbitrary(9, TimeDependence::Free);
+            let options = AncestralOptions { seed, first_sample, ..Default::default() };
+            let a = Ancestral::new(d(), process(limit), levels(5), fixed.clone(), options).expect("sound");
+            let options = UnmaskingOptions { first_sample, ..unmasking.clone() };
+            let b = Unmasking::new(d(), process(MASK), fixed.clone(), options).expect("sound");
+            let options = EmbeddingOptions { first_sample, ..embedding.clone() };
+            let c = Embedding::new(d(), &table(), levels(4), fixed, options).expect("sound");
+            [a.finish().expect("infallible").ids, b.finish().expect("infallible").ids, c.finish().expect("infallible").ids]
+        };
+        let together = whole(fixed.clone(), 3);
+        prop_assert_eq!(&together, &whole(fixed.clone(), 3));
+        for row in 0..batch {
+            let alone = Fixed::from(Array2::from_shape_fn((1, len), |(_, position)| fixed.get(row, position)));
+            for (together, alone) in together.iter().zip(whole(alone, 3 + row as u32)) {
+                prop_assert_eq!(together.row(row), alone.row(0));
+            }
+        }
+    }
+
+    #[test]
+    fn cached_predictions_change_no_text(fixed in fixed_tokens(), seed: u64, steps in 1usize..40, mask: bool) {
+        let limit = if mask { MASK } else { Limit::Uniform };
+        let run = |time| {
+            let options = AncestralOptions { seed, time, ..Default::default() };
+            let denoiser = Arbitrary(seed, TimeDependence::Free);
+            Ancestral::new(denoiser, process(limit), levels(steps), fixed.clone(), options).expect("sound")
+                .map(|canvas| canvas.expect("infallible")).collect::<Vec<_>>()
+        };
+        let (cached, asked) = (run(TimeDependence::Free), run(TimeDependence::Conditioned));
+        let ids = |canvases: &[Canvas]| canvases.iter().map(|c| c.ids.clone()).collect::<Vec<_>>();
+        prop_assert_eq!(ids(&cached), ids(&asked));
+        prop_assert_eq!(asked[steps - 1].calls, steps);
+        let changes = 1 + cached[..steps - 1].iter().filter(|c| !c.changed.is_empty()).count();
+        prop_assert_eq!(cached[steps - 1].calls, changes);
+    }
+
+    #[test]
+    fn forbidden_tokens_are_never_written(seed: u64, forbidden in 0..TOKENS as u32, mask: bool, mut unmasking in unmasking_options(), mut embedding in embedding_options()) {
+        let limit = if mask { MASK } else { Limit::Uniform };
+        let d = || Arbitrary(seed, TimeDependence::Conditioned);
+        let fixed = Fixed::none(2, 6);
+        let mut options = AncestralOptions { seed, ..Default::default() };
+        options.filter.forbidden.push(forbidden);
+        unmasking.filter.forbidden.push(forbidden);
+        embedding.forbidden.push(forbidden);
+        let a = Ancestral::new(d(), process(limit), levels(5), fixed.clone(), options).expect("sound");
+        let b = Unmasking::new(d(), process(MASK), fixed.clone(), unmasking).expect("sound");
+        let c = Embedding::new(d(), &table(), levels(4), fixed, embedding).expect("sound");
+        for canvas in [a.finish(), b.finish(), c.finish()] {
+            prop_assert!(canvas.expect("infallible").ids.iter().all(|&id| id != forbidden));
+        }
+    }
+
+    /// The three routes draw from the posterior: the share of a fine grid of uniforms that leads to each token.
+    #[test]
+    fn routes_equal_the_posterior(logits in proptest::collection::vec(-3f32..3.0, TOKENS), x_t in 0..TOKENS as u32, t in 0.3f64..1.0, cut in 0.0f64..0.9, mask: bool, all: bool) {
+        let limit = if mask { MASK } else { Limit::Uniform };
+        let chain = process(limit);
+        let mut logits = logits;
+        if mask { logits.push(f32::NEG_INFINITY) }
+        let x_t = if mask { TOKENS as u32 } else { x_t };
+        let s = t * cut;
+        let mut p = vec![0.0; chain.vocab()];
+        let options = AncestralOptions { conditioning: CONDITIONINGS[usize::from(all)], ..Default::default() };
+        let level = |t| Level { t, alpha_bar: Linear.alpha_bar(t) };
+        let mut reverse = crate::ancestral::Reverse {
+            process: &chain, options: &options, here: level(t), there: level(s), x_t, logits: &logits, p: &mut p,
+        };
+        let q = reverse.posterior().expect("finite");
+        let n = 200;
+        let mut share = vec![0.0; chain.vocab()];
+        for i in 0..n * n {
+            let u = [((i / n) as f64 + 0.5) / n as f64, ((i % n) as f64 + 0.5) / n as f64];
+            share[reverse.draw(u).expect("finite") as usize] += 1.0 / (n * n) as f64;
+        }
+        for (share, q) in share.iter().zip(&q) {
+            prop_assert!((share - q).abs() < 2.5 / n as f64, "{share} {q}");
+        }
+    }
+}

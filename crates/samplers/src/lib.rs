@@ -1,0 +1,40 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+pub mod ancestral;
+pub mod canvas;
+pub mod draws;
+pub mod embedding;
+pub mod error;
+pub mod filter;
+pub mod fixed;
+pub mod levels;
+pub mod rounding;
+pub mod select;
+pub mod stats;
+mod tokens;
+pub mod unmasking;
+
+#[cfg(test)]
+mod goldens;
+#[cfg(test)]
+mod invariants;
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod refusals;
+#[cfg(test)]
+mod source;
+
+pub use ancestral::{Ancestral, AncestralOptions, Conditioning, NoiseRemoval, TimeDependence};
+pub use canvas::{Canvas, Sampler};
+pub use draws::stream;
+pub use embedding::{Clamp, Embedding, EmbeddingOptions, Known, Method};
+pub use error::{Error, Failure};
+pub use filter::Filter;
+pub use fixed::Fixed;
+pub use levels::{Level, Levels};
+pub use rounding::Rounding;
+pub use select::{Score, Selection, above, best, quota, within_entropy, within_factor};
+pub use stats::{RowStats, row_stats};
+pub use unmasking::{Blocks, Unmasking, UnmaskingOptions};

@@ -1,0 +1,132 @@
+//! What all samplers of tokens share: the canvas, the fixed tokens, the denoiser and its last answer.
+
+use crate::draws::{At, Draws};
+use crate::{Canvas, Error, Failure, Fixed};
+use galatea_processes::{Denoiser, Limit};
+use ndarray::{Array2, Array3};
+
+pub(crate) struct Tokens<D> {
+    denoiser: D,
+    pub(crate) fixed: Fixed,
+    forbidden: Vec<u32>,
+    limit: Limit,
+    vocab: usize,
+    pub(crate) canvas: Canvas,
+    logits: Array3<f32>,
+    /// Whether `logits` are those of the present canvas.
+    fresh: bool,
+    pub(crate) draws: Box<dyn Draws>,
+}
+
+impl<D: Denoiser> Tokens<D> {
+    /// The canvas at time `t`: fixed tokens, and noise elsewhere. The arguments have been checked.
+    pub(crate) fn new(
+        denoiser: D,
+        (vocab, limit): (usize, Limit),
+        fixed: Fixed,
+        mut forbidden: Vec<u32>,
+        t: f64,
+        mut draws: Box<dyn Draws>,
+    ) -> Self {
+        let (batch, len) = fixed.dim();
+        let ids = Array2::from_shape_fn((batch, len), |(row, position)| match (fixed.get(row, position), limit) {
+            (Some(token), Limit::Mask(_) | Limit::Uniform) => token,
+            (None, Limit::Mask(mask)) => mask,
+            (None, Limit::Uniform) => draws.start_token((row * len + position) as u32, vocab),
+        });
+        match limit {
+            Limit::Mask(mask) => forbidden.push(mask),
+            Limit::Uniform => {}
+        }
+        let decided = Array2::from_shape_fn((batch, len), |(row, position)| fixed.get(row, position).is_some());
+        let canvas = Canvas { ids, decided, step: 0, t, calls: 0, changed: Vec::new(), confidence: None };
+        let logits = Array3::zeros((batch, len, vocab));
+        Self { denoiser, fixed, forbidden, limit, vocab, canvas, logits, fresh: false, draws }
+    }
+
+    /// Asks the denoiser about the canvas at time `t`, unless its last answer still holds and may be `reused`.
+    pub(crate) fn predict(&mut self, t: f64, reused: bool) -> Result<(), Failure<D::Error>> {
+        if self.fresh && reused {
+            return Ok(());
+        }
+        self.fresh = false;
+        self.denoiser.denoise(&self.canvas.ids, t, &mut self.logits).map_err(Failure::Denoiser)?;
+        self.canvas.calls += 1;
+        self.fresh = true;
+        for mut row in self.logits.rows_mut() {
+            for &token in &self.forbidden {
+                row[token as usize] = f32::NEG_INFINITY;
+            }
+        }
+        Ok(())
+    }
+
+    /// The logits of one position, forbidden tokens at -inf; and the draws, which are needed beside them.
+    pub(crate) fn row(&mut self, row: usize, position: usize) -> (&[f32], &mut dyn Draws) {
+        let start = (row * self.canvas.ids.ncols() + position) * self.vocab;
+        let logits = self.logits.as_slice().expect("the logits were allocated in row-major order");
+        (&logits[start..start + self.vocab], &mut *self.draws)
+    }
+
+    /// The key of a position in a step.
+    pub(crate) fn at(&self, step: usize, row: usize, position: usize) -> At {
+        At { step: step as u32, row: (row * self.canvas.ids.ncols() + position) as u32 }
+    }
+
+    /// Whether a position still has to be written.
+    pub(crate) fn open(&self, row: usize, position: usize) -> bool {
+        match self.limit {
+            Limit::Mask(mask) => self.canvas.ids[[row, position]] == mask,
+            Limit::Uniform => self.fixed.get(row, position).is_none(),
+        }
+    }
+
+    /// Writes the tokens of a step and moves the canvas on to time `t`.
+    pub(crate) fn apply(&mut self, tokens: &[(usize, usize, u32)], t: f64) {
+        self.canvas.changed.clear();
+        for &(row, position, token) in tokens {
+            let old = std::mem::replace(&mut self.canvas.ids[[row, position]], token);
+            if old != token {
+                self.canvas.changed.push((row, position));
+                self.fresh = false;
+            }
+        }
+        self.canvas.step += 1;
+        self.canvas.t = t;
+        for ((row, position), decided) in self.canvas.decided.indexed_iter_mut() {
+            *decided = match self.limit {
+                Limit::Mask(mask) => self.canvas.ids[[row, position]] != mask,
+                Limit::Uniform => self.fixed.get(row, position).is_some(),
+            };
+        }
+    }
+
+    /// Says that no step follows: under uniform noise every position is then decided, while a mask remains a mask.
+    pub(crate) fn close(&mut self) {
+        match self.limit {
+            Limit::Mask(_) => {}
+            Limit::Uniform => self.canvas.decided.fill(true),
+        }
+    }
+
+    /// A caller's edit between two steps.
+    pub(crate) fn write(&mut self, row: usize, position: usize, token: u32) -> Result<(), Error> {
+        let (batch, len) = self.canvas.ids.dim();
+        if row >= batch || position >= len {
+            return Err(Error::Position { row, position, token, batch, len });
+        }
+        if token as usize >= self.vocab {
+            return Err(Error::Token { token, row, position, vocab: self.vocab });
+        }
+        if let Some(token) = self.fixed.get(row, position) {
+            return Err(Error::WriteFixed { row, position, token });
+        }
+        self.canvas.ids[[row, position]] = token;
+        match self.limit {
+            Limit::Mask(mask) => self.canvas.decided[[row, position]] = token != mask,
+            Limit::Uniform => {}
+        }
+        self.fresh = false;
+        Ok(())
+    }
+}
