@@ -99,8 +99,8 @@ pub(crate) fn allowed(row: &[f32], forbid: Option<u32>) -> (&[f32], &[f32]) {
     }
 }
 
-/// sum_j f(x_j) in sixteen lanes and then pairwise. Over the elements and not their indices: without a bound to check, the
-/// compiler vectorises an `f` with an exponential in it too.
+/// sum_j f(x_j) in sixteen lanes and then pairwise. Over the elements and not their indices: without a bound to check,
+/// the compiler vectorises an `f` with an exponential in it too.
 #[inline(always)]
 pub(crate) fn sum_of(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     let mut lanes = [0.0f32; 16];

@@ -98,6 +98,16 @@ fn impossible_targets_are_infinite_unless_their_weight_is_zero() {
     assert_eq!(loss(vec![2.0, 1.0, 0.0])[0], [f64::INFINITY]);
 }
 
+#[test]
+fn rows_of_weight_zero_may_hold_anything() {
+    let logits = Host::f32(&[2, 2], vec![f32::NAN, 1.0, 3.0, 3.0]);
+    let (target, w) = (Host::u32(&[2], vec![0, 1]), Host::f32(&[2], vec![0.0, 2.0]));
+    let mut reads = vec![logits, target, w];
+    check(Op::CrossEntropy { forbid: None }, &reads, &[], &[vec![2.0 * 2f64.ln()]], TOLERANCE);
+    reads.extend([Host::f32(&[2], vec![f32::NAN, 0.7]), Host::f32(&[1], vec![1.0])]);
+    check(Op::CrossEntropyGrad { forbid: None }, &reads, &[], &[vec![0.0, 0.0, 1.0, -1.0]], TOLERANCE);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

@@ -14,7 +14,9 @@ fn rng() -> Host {
 
 #[test]
 fn kernel_equals_reference() {
-    for (dims, p) in [(&[1][..], 0.5), (&[5], 0.1), (&[3, 7], 0.0), (&[2, 3, 64], 0.25), (&[2, 2, 3, 21], 0.99)] {
+    for (dims, p) in
+        [(&[1][..], 0.5), (&[5], 0.1), (&[3, 7], 0.0), (&[2, 3, 64], 0.25), (&[3, 203], 0.4), (&[2, 2, 3, 21], 0.99)]
+    {
         let x = Host::normal(dims, 1);
         let truth = reference::forward(p, 3, dims[dims.len() - 1], &x.f64(), &RNG);
         check(Op::Dropout { p, stream: 3 }, &[x, rng()], &[], &[truth], TOLERANCE);

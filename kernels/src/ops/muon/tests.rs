@@ -94,6 +94,12 @@ fn jacobi_finds_known_eigenvalues() {
     for (found, expected) in found.iter().zip([1.0, 3.0, 5.0]) {
         assert!((found - expected).abs() < 1e-12);
     }
+}
+
+#[test]
+fn one_is_taken_to_the_sum_of_the_coefficients() {
+    // 3.4445 - 4.7750 + 2.0315.
+    assert!((orthogonalise(&vec![vec![7.0]], 1)[0][0] - 0.7010).abs() < 1e-6);
     let identity = orthogonalise(&vec![vec![1.0, 0.0], vec![0.0, 1.0]], 5);
     assert!((0.68..1.14).contains(&identity[0][0]) && identity[0][1].abs() < 1e-12);
 }

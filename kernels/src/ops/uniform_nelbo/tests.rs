@@ -92,6 +92,39 @@ fn a_model_that_knows_x_0_loses_nothing() {
 }
 
 #[test]
+fn small_bounds_keep_their_digits() {
+    // A model almost sure of x_0: the bound is a hundred-thousandth of a nat and smaller.
+    for (alpha_bar, gap) in [(0.1f32, 12.0f32), (0.5, 14.0), (0.5, 9.0), (0.95, 12.0)] {
+        let mut sure = case(2, 27, alpha_bar, 0.5);
+        let mut logits: Vec<f32> = sure.logits.f64().iter().map(|&x| x as f32).collect();
+        logits.chunks_mut(27).zip(&sure.x_0).for_each(|(row, &x_0)| row[x_0 as usize] = gap);
+        sure.logits = Host::f32(&[2, 4, 27], logits);
+        let nelbo = run(Isa::detect(), 1, Op::UniformNelbo, &sure.reads(), &[]).remove(1);
+        for (n, nelbo) in nelbo.iter().enumerate() {
+            let p = reference::softmax(&sure.logits.f64()[n * 27..][..27]);
+            let truth = reference::udlm(f64::from(alpha_bar), &p, sure.x_0[n] as usize, sure.x_t[n] as usize);
+            assert!((nelbo - truth).abs() < 2e-5 * truth + 1e-14, "{alpha_bar}, {gap}: {nelbo} instead of {truth}");
+        }
+    }
+}
+
+#[test]
+fn rows_of_weight_zero_may_hold_anything() {
+    let mut blind = case(2, 3, 0.5, 1.0);
+    let mut logits: Vec<f32> = blind.logits.f64().iter().map(|&x| x as f32).collect();
+    logits[12..].fill(f32::NAN);
+    blind.logits = Host::f32(&[2, 4, 3], logits);
+    assert_eq!(blind.w[1], 0.0);
+    let writes = run(Isa::detect(), 1, Op::UniformNelbo, &blind.reads(), &[]);
+    let sum: f64 = writes[1][..4].iter().map(|nelbo| nelbo * f64::from(blind.w[0])).sum();
+    assert!((writes[0][0] - sum).abs() < 1e-6);
+    let mut reads = blind.reads();
+    reads.extend([Host::f32(&[2, 4], writes[2].iter().map(|&x| x as f32).collect()), Host::f32(&[1], vec![1.0])]);
+    let dlogits = run(Isa::detect(), 1, Op::UniformNelboGrad, &reads, &[]).remove(0);
+    assert!(dlogits[..12].iter().all(|d| d.is_finite()) && dlogits[12..].iter().all(|&d| d == 0.0));
+}
+
+#[test]
 fn gradient_equals_finite_differences() {
     for (seed, alpha_bar) in [(1, 0.02), (2, 0.5), (3, 0.97)] {
         let logits = Host::normal(&[2, 2, 5], seed).f64();
