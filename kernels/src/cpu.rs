@@ -152,9 +152,11 @@ fn execute(cores: &Cores, memory: &Memory, inst: &Inst) {
             let (g, dg) = (gain.then(|| read(3)), gain.then(|| write(1)));
             ops::rms_norm::backward(cores, cols(0), read(0), read(1), read(2), g, write(0), dg);
         }
-        Op::QkNorm { heads, eps } => ops::qk_norm::forward(cores, heads, eps, cols(0) / 3, read(0), write(0), write(1)),
-        Op::QkNormGrad { heads } => {
-            ops::qk_norm::backward(cores, heads, cols(0) / 3, read(0), read(1), read(2), write(0));
+        Op::QkNorm { heads, eps, gain } => {
+            ops::qk_norm::forward(cores, heads, eps, gain, cols(0) / 3, read(0), write(0), write(1));
+        }
+        Op::QkNormGrad { heads, gain } => {
+            ops::qk_norm::backward(cores, heads, gain, cols(0) / 3, read(0), read(1), read(2), write(0));
         }
         Op::Modulate { shift, scale } => {
             ops::modulate::forward(cores, shift, scale, dim(0, 1), cols(0), read(0), read(1), write(0));

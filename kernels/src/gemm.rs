@@ -14,10 +14,27 @@ const MR: usize = 8;
 const NR: usize = 48;
 /// Depth of a packed block: an A block of MR x KC and a B panel of KC x NR (72 KiB) stay in L1 and L2.
 const KC: usize = 384;
-/// Columns of C that a task owns.
+/// Most columns of C that a task owns.
 const TASK_COLS: usize = 4 * NR;
-/// Rows of C that a task owns.
+/// Most rows of C that a task owns.
 const TASK_ROWS: usize = 192;
+/// Fewer tasks than this are cut smaller, so that a few threads share a small product evenly.
+const TASKS: usize = 8;
+
+/// Rows and columns of a task's tile: a function of the shape alone, so that no bit depends on the machine.
+fn tile(m: usize, n: usize) -> (usize, usize) {
+    let (mut rows, mut cols) = (TASK_ROWS, TASK_COLS);
+    while m.div_ceil(rows) * n.div_ceil(cols) < TASKS && (rows > 4 * MR || cols > NR) {
+        if cols > NR && (n > NR || rows <= 4 * MR) && cols >= rows.min(n) {
+            cols -= NR;
+        } else if rows > 4 * MR {
+            rows -= 2 * MR;
+        } else {
+            cols -= NR;
+        }
+    }
+    (rows, cols)
+}
 
 /// How a factor lies in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,11 +103,12 @@ pub fn gemm(
     extent(&a, m, k);
     extent(&b, k, n);
     assert_eq!(c.len(), m * n, "c has {} elements for {m}x{n}", c.len());
-    let (row_tasks, col_tasks) = (m.div_ceil(TASK_ROWS), n.div_ceil(TASK_COLS));
+    let (tile_rows, tile_cols) = tile(m, n);
+    let (row_tasks, col_tasks) = (m.div_ceil(tile_rows), n.div_ceil(tile_cols));
     let c = Pieces::new(c);
     pool.run(row_tasks * col_tasks, &|task| {
-        let (i_0, j_0) = (task % row_tasks * TASK_ROWS, task / row_tasks * TASK_COLS);
-        let (i_1, j_1) = ((i_0 + TASK_ROWS).min(m), (j_0 + TASK_COLS).min(n));
+        let (i_0, j_0) = (task % row_tasks * tile_rows, task / row_tasks * tile_cols);
+        let (i_1, j_1) = ((i_0 + tile_rows).min(m), (j_0 + tile_cols).min(n));
         PACKED.with_borrow_mut(|packed| {
             let (b_panels, a_blocks) = packed.split_at_mut(KC * TASK_COLS);
             let mut k_0 = 0;

@@ -176,18 +176,22 @@ pub enum Op {
         /// Whether gain is read and dgain written.
         gain: bool,
     },
-    /// RMS norm (no gain) of every head of the q and k thirds of qkv, v copied. Reads qkv [b,l,3d]; writes y [b,l,3d], stats
+    /// RMS norm of every head, times one gain,  of the q and k thirds of qkv, v copied. Reads qkv [b,l,3d]; writes y [b,l,3d], stats
     /// [n, 2 heads] = 1 / sqrt(mean + eps), q heads first.
     QkNorm {
         /// Heads; d_head = d / heads.
         heads: u32,
         /// Added to the mean square.
         eps: f32,
+        /// Multiplies both: the largest score is gain^2 sqrt(d_head).
+        gain: f32,
     },
     /// Reads qkv, stats, dy; writes dqkv.
     QkNormGrad {
         /// Heads.
         heads: u32,
+        /// As in the forward pass.
+        gain: f32,
     },
     /// y = x (1 + scale) + shift, broadcast over positions. Reads x [b,l,d], m [b, chunks d]; writes y.
     Modulate {

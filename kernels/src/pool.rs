@@ -34,6 +34,9 @@ unsafe impl Send for Shared {}
 /// Spins before a waiting worker sleeps: about 50 microseconds, longer than the gap between two kernels.
 const SPINS: u32 = 20_000;
 
+/// Spins before the caller lets other programs run while it waits for a worker.
+const YIELD: u32 = 4_000;
+
 /// A fixed number of threads, the caller among them.
 pub struct Pool {
     shared: Arc<Shared>,
@@ -90,8 +93,15 @@ impl Pool {
             shared.wake.notify_all();
         }
         let mine = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| take(shared, task, tasks)));
+        let mut spins = 0u32;
         while shared.finished.load(Ordering::Acquire) < self.workers.len() {
-            std::hint::spin_loop();
+            spins += 1;
+            if spins < YIELD {
+                std::hint::spin_loop();
+            } else {
+                // Another program has the core that a worker needs.
+                std::thread::yield_now();
+            }
         }
         drop(turn);
         if let Err(payload) = mine {
@@ -171,7 +181,6 @@ impl<'a, T> Pieces<'a, T> {
     ///
     /// # Safety
     /// No two live pieces overlap: the caller gives each task its own range.
-    #[expect(clippy::mut_from_ref, reason = "pieces are disjoint by contract")]
     pub(crate) unsafe fn piece(&self, from: usize, to: usize) -> &'a mut [T] {
         assert!(from <= to && to <= self.len, "piece {from}..{to} of {}", self.len);
         // SAFETY: in bounds (asserted), exclusive (caller).

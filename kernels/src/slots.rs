@@ -143,7 +143,7 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
             check(heads_fit(reads[0].0, heads), E)?;
             vec![same(0), f(&[reads[0].0.rows(), 2 * heads as usize])]
         }
-        Op::QkNormGrad { heads } => {
+        Op::QkNormGrad { heads, .. } => {
             const E: &str = "qkv [b, l, 3 d], stats [n, 2 heads], dy like qkv";
             arity(3, &[F32; 3], E)?;
             check(heads_fit(reads[0].0, heads) && is(1, &[reads[0].0.rows(), 2 * heads as usize]), E)?;

@@ -49,10 +49,10 @@ impl Recorder {
         self.one(Op::RmsNorm { eps, gain: gain.is_some() }, &reads)
     }
 
-    /// RMS norm of every head of the q and k thirds of qkv [b, l, 3 d].
+    /// RMS norm of every head of the q and k thirds of qkv [b, l, 3 d], times `gain`: no score exceeds gain^2 sqrt(d_head).
     #[track_caller]
-    pub fn qk_norm(&mut self, qkv: Var, heads: u32, eps: f32) -> Var {
-        self.one(Op::QkNorm { heads, eps }, &[qkv])
+    pub fn qk_norm(&mut self, qkv: Var, heads: u32, eps: f32, gain: f32) -> Var {
+        self.one(Op::QkNorm { heads, eps, gain }, &[qkv])
     }
 
     /// x (1 + scale) + shift with chunks of m [b, chunks d].

@@ -99,7 +99,7 @@ fn vjp(rec: &mut Recorder, call: &Call, dy: Var) -> Vec<(Var, Var)> {
             let grads = rec.call(Op::RmsNormGrad { gain }, &reads);
             r.iter().copied().zip(grads).collect()
         }
-        Op::QkNorm { heads, .. } => vec![(r[0], rec.one(Op::QkNormGrad { heads }, &[r[0], w[1], dy]))],
+        Op::QkNorm { heads, gain, .. } => vec![(r[0], rec.one(Op::QkNormGrad { heads, gain }, &[r[0], w[1], dy]))],
         Op::Modulate { shift, scale } => {
             let grads = rec.call(Op::ModulateGrad { shift, scale }, &[r[0], r[1], dy]);
             r.iter().copied().zip(grads).collect()

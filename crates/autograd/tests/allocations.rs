@@ -43,7 +43,7 @@ fn a_training_step_allocates_nothing() {
     let h = rec.rms_norm(x, Some(gain), 1e-5);
     let w = rec.param("qkv", &[3 * d, d], Init::Normal { std: 0.1 });
     let qkv = rec.linear(h, w, None, Activation::None);
-    let qkv = rec.qk_norm(qkv, 2, 1e-5);
+    let qkv = rec.qk_norm(qkv, 2, 1e-5, 1.5);
     let qkv = rec.rotary(qkv, 2, 1e4);
     let h = rec.attention(qkv, 2, AttentionMask::Full, None);
     let x = rec.add(x, h);

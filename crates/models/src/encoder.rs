@@ -75,6 +75,9 @@ pub struct Encoder {
     pub time: TimeInput,
     /// RMS norm of every head of q and k.
     pub qk_norm: bool,
+    /// What the normalised q and k are multiplied by: gain^2 sqrt(d_head) bounds the scores, and so how sharply attention can
+    /// point.
+    pub qk_gain: f32,
     /// Dropout of attention and feed-forward outputs, in training.
     pub dropout: f32,
     /// Width of the token embeddings that Gaussian noise is added to (Gaussian process only; 0 = d_model without
@@ -118,6 +121,7 @@ impl Default for Encoder {
             positions: Positions::Rotary,
             time: TimeInput::None,
             qk_norm: true,
+            qk_gain: 1.7,
             dropout: 0.0,
             d_embed: 16,
         }
@@ -145,6 +149,9 @@ impl Encoder {
         }
         if !(0.0..1.0).contains(&self.dropout) {
             return Err(config("dropout", "a number from 0 up to but not 1", self.dropout));
+        }
+        if !(self.qk_gain > 0.0 && self.qk_gain <= 16.0) {
+            return Err(config("qk_gain", "a number above 0, at most 16", self.qk_gain));
         }
         Ok(())
     }
@@ -203,7 +210,7 @@ impl Encoder {
         let b = self.bias.then(|| rec.param(&format!("{name}.in_proj_bias"), &[3 * d], Init::Zeros));
         let mut qkv = rec.linear(x, w, b, Activation::None);
         if self.qk_norm {
-            qkv = rec.qk_norm(qkv, heads, EPS);
+            qkv = rec.qk_norm(qkv, heads, EPS, self.qk_gain);
         }
         if self.positions == Positions::Rotary {
             qkv = rec.rotary(qkv, heads, 10_000.0);

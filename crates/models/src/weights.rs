@@ -27,6 +27,8 @@ pub struct Weights {
 }
 
 const CHECKSUM: &str = "galatea.checksum";
+/// A note that no file holds: the checksum was there and right.
+const CHECKED: &str = "galatea.checked";
 
 impl Weights {
     /// Reads a file. Every float type is widened to f32; a file written by [`Weights::write`] is checked bit by bit.
@@ -45,12 +47,25 @@ impl Weights {
             let values = widen(&view).ok_or_else(|| format(format!("tensor `{name}` has type {:?}", view.dtype())))?;
             tensors.insert(name, Tensor { dims: view.shape().to_vec(), values });
         }
-        if let Some(checksum) = notes.remove(CHECKSUM)
-            && checksum != checksum_of(&tensors)
-        {
-            return Err(format("its checksum does not match its contents".into()));
+        if let Some(checksum) = notes.remove(CHECKSUM) {
+            if checksum != checksum_of(&tensors) {
+                return Err(format("its checksum does not match its contents".into()));
+            }
+            notes.insert(CHECKED.into(), String::new());
         }
         Ok(Self { tensors, notes })
+    }
+
+    /// Reads a file that [`Weights::write`] wrote: one without its checksum is damaged too.
+    ///
+    /// # Errors
+    /// As [`Weights::read`], or if there is no checksum.
+    pub fn read_own(path: &Path) -> Result<Self, Error> {
+        let mut weights = Self::read(path)?;
+        match weights.notes.remove(CHECKED) {
+            Some(_) => Ok(weights),
+            None => Err(Error::Format { path: path.to_owned(), reason: "its checksum is missing".into() }),
+        }
     }
 
     /// Writes a file under a temporary name beside it, then renames: the old file is whole until the new one is.

@@ -57,6 +57,7 @@ fn the_textbooks_encoder_is_one_configuration() {
         positions: Positions::None,
         time: TimeInput::None,
         qk_norm: false,
+        qk_gain: 1.0,
         dropout: 0.0,
         d_embed: 0,
     };

@@ -7,7 +7,12 @@ pub trait Denoiser {
     /// What can go wrong in the model.
     type Error;
 
-    /// Writes the unnormalised log p(x_0 | x_t) of every position.
+    /// Writes the unnormalised log-probabilities of every position's clean token.
+    ///
+    /// Under the mask limit that is log p(x_0 | x_t). Under the uniform limit it is the law of the position's x_0 given the
+    /// *other* positions of x_t: the posterior and the bounds multiply in the likelihood of the position's own x_t themselves,
+    /// and a model trained on the uniform NELBO learns just that. (A model trained with plain cross-entropy gives p(x_0 | x_t),
+    /// own token included: samplers take it with their conditioning set to all.)
     ///
     /// # Shapes
     /// `x_t` \[batch, len\] ids; `t` in \[0, 1\] (0 = data, 1 = noise; a time-free model ignores it);

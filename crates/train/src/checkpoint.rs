@@ -3,9 +3,9 @@
 //! `<run>/checkpoint-<step>/` holds model.safetensors (parameters), ema.safetensors (their average), optimizer.safetensors
 //! (moments), state.json, config.json and tokenizer.json. It is written under a temporary name, flushed, and renamed.
 
+use crate::Error;
 use crate::config::Config;
 use crate::corpus::{Corpus, Vocabulary};
-use crate::Error;
 use galatea_autograd::{Part, Session};
 use galatea_kernels::Cpu;
 use galatea_models::weights::{Tensor, Weights, export, import, write_atomically};
@@ -74,7 +74,7 @@ impl Saved {
             load(session, part, &self.dir.join(file))?;
         }
         let path = self.dir.join("optimizer.safetensors");
-        let mut moments = Weights::read(&path)?;
+        let mut moments = Weights::read_own(&path)?;
         for (prefix, part) in MOMENTS {
             let strip = |(name, t): (&String, &Tensor)| Some((name.strip_prefix(prefix)?.to_owned(), t.clone()));
             let tensors = moments.tensors.iter().filter_map(strip).collect();
@@ -93,7 +93,7 @@ impl Saved {
 const MOMENTS: [(&str, Part); 2] = [("moment_1.", Part::Moment1), ("moment_2.", Part::Moment2)];
 
 fn load(session: &mut Session<Cpu>, part: Part, path: &Path) -> Result<(), Error> {
-    import(session, part, &Weights::read(path)?, path)??;
+    import(session, part, &Weights::read_own(path)?, path)??;
     Ok(())
 }
 

@@ -100,7 +100,9 @@ impl Vocabulary {
 
     pub(crate) fn to_json(&self) -> String {
         match self {
-            Vocabulary::Language(_, level) => format!("{{\n  \"galatea_tokenizer\": \"language\",\n  \"level\": {level}\n}}\n"),
+            Vocabulary::Language(_, level) => {
+                format!("{{\n  \"galatea_tokenizer\": \"language\",\n  \"level\": {level}\n}}\n")
+            }
             Vocabulary::Text(tokenizer) => tokenizer.to_json().expect("a tokenizer that encodes can be written"),
         }
     }
@@ -136,7 +138,11 @@ pub struct Corpus {
 enum Source {
     /// Drawn anew for every step: the language has no end.
     Language,
-    Text { train: Dataset, validation: Dataset, order: Order },
+    Text {
+        train: Dataset,
+        validation: Dataset,
+        order: Order,
+    },
 }
 
 /// Seed of the split: a property of the data, not of the run, so that runs are measured on the same rows.
@@ -205,6 +211,16 @@ impl Corpus {
         }
     }
 
+    /// -log p of every row in nats, if the source knows it.
+    pub(crate) fn surprise(&self, rows: &[u32]) -> Option<Vec<f64>> {
+        match &self.vocabulary {
+            Vocabulary::Language(language, _) => {
+                Some(rows.chunks(self.len).map(|row| -language.log_prob(row)).collect())
+            }
+            Vocabulary::Text(_) => None,
+        }
+    }
+
     /// The rows that step `step` (from 0) learns from: a function of (seed, step) alone.
     pub(crate) fn fill(&self, seed: u64, step: u32, x_0: &mut [u32]) {
         match &self.source {
@@ -253,7 +269,9 @@ impl Corpus {
         match &self.source {
             Source::Language => {
                 let bits = self.entropy_bits().unwrap_or_default();
-                format!("the embedded language: rows of {len} words, {vocab} words, exact entropy {bits:.3} bits a story")
+                format!(
+                    "the embedded language: rows of {len} words, {vocab} words, exact entropy {bits:.3} bits a story"
+                )
             }
             Source::Text { train, validation, .. } => {
                 let (rows, held_out) = (train.rows(), validation.rows());
@@ -280,7 +298,9 @@ fn build(config: &Config, corpus: &galatea_text::Corpus) -> Result<AnyTokenizer,
     Ok(match config.tokenizer.kind {
         TokenizerKind::Bytes => Bytes.into(),
         TokenizerKind::Chars => Chars::from_documents(corpus.documents()?)?.into(),
-        TokenizerKind::Words => Words::from_documents(corpus.documents()?, config.tokenizer.vocab, Unknown::Replace)?.into(),
+        TokenizerKind::Words => {
+            Words::from_documents(corpus.documents()?, config.tokenizer.vocab, Unknown::Replace)?.into()
+        }
         TokenizerKind::Bpe => {
             let documents = corpus.documents()?.collect::<Result<Vec<String>, _>>()?;
             Bpe::train(documents.into_iter().map(Ok), config.tokenizer.vocab)?.into()

@@ -68,7 +68,9 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A folder that holds no checkpoint.
-    #[error("{path} holds no checkpoint: expected a run's folder (with checkpoint-*/ inside) or a checkpoint folder (with model.safetensors)")]
+    #[error(
+        "{path} holds no checkpoint: expected a run's folder (with checkpoint-*/ inside) or a checkpoint folder (with model.safetensors)"
+    )]
     NoCheckpoint {
         /// The folder.
         path: PathBuf,
@@ -82,7 +84,9 @@ pub enum Error {
         reason: String,
     },
     /// Another tokenizer than the checkpoint's.
-    #[error("the tokenizer of {path} is not the one the model was trained with (fingerprint {found}, expected {expected}): restore tokenizer.json or train anew")]
+    #[error(
+        "the tokenizer of {path} is not the one the model was trained with (fingerprint {found}, expected {expected}): restore tokenizer.json or train anew"
+    )]
     Vocabulary {
         /// The checkpoint.
         path: PathBuf,
@@ -92,7 +96,9 @@ pub enum Error {
         found: String,
     },
     /// The loss stopped being a number.
-    #[error("step {step}: the loss is not a number ({fault}); the last checkpoint is untouched: lower the learning rate or clip harder")]
+    #[error(
+        "step {step}: the loss is not a number ({fault}); the last checkpoint is untouched: lower the learning rate or clip harder"
+    )]
     NotANumber {
         /// The step.
         step: u32,

@@ -107,7 +107,9 @@ impl Measure {
         }
         let Levels { time, level, weight } = self.objective.levels(&t, 1.0);
         self.session.write(self.inputs.x_0, &x_0)?;
-        for (var, values) in [(self.inputs.time, time), (self.inputs.level, level), (self.inputs.weight, weight.clone())] {
+        for (var, values) in
+            [(self.inputs.time, time), (self.inputs.level, level), (self.inputs.weight, weight.clone())]
+        {
             self.session.write(var, &values)?;
         }
         self.session.set_rng(seed ^ EVALUATION, index as u32)?;
@@ -121,7 +123,12 @@ impl Measure {
                 Some(w) => tokens.filter(|&n| w[n] != 0.0).map(|n| f64::from(w[n]) * f64::from(value[n])).sum(),
                 None => tokens.map(|n| f64::from(value[n])).sum::<f64>(),
             };
-            factor[i] * if token_weight.is_none() && range.gaussian_floor.is_none() { sum * f64::from(weight[i]) } else { sum }
+            factor[i]
+                * if token_weight.is_none() && range.gaussian_floor.is_none() {
+                    sum * f64::from(weight[i])
+                } else {
+                    sum
+                }
         };
         Ok((0..chunk.len()).map(row).collect())
     }
@@ -159,7 +166,14 @@ impl Measure {
     }
 
     /// -log p(w | z) at the floor of the Gaussian integral, p by Bayes' rule over the table with equal priors.
-    fn add_reconstruction(&self, rows: &[u32], len: usize, floor: f64, seed: u64, bound: &mut [f64]) -> Result<(), Error> {
+    fn add_reconstruction(
+        &self,
+        rows: &[u32],
+        len: usize,
+        floor: f64,
+        seed: u64,
+        bound: &mut [f64],
+    ) -> Result<(), Error> {
         let table = self.table()?;
         let d = table.len() / self.objective.vocab;
         let alpha_bar = 1.0 / (1.0 + (-floor).exp());
@@ -208,15 +222,23 @@ impl Range {
     }
 }
 
+/// Means over the rows. Where log p(row) and the entropy are known exactly, the bound less -log p(row) is averaged instead and the
+/// entropy added back: the same mean, without the spread of the rows' own surprise.
 fn summarise(bound: &[f64], corpus: &Corpus, rows: &[u32], times: usize) -> Evaluation {
-    let n = bound.len() as f64;
-    let mean = bound.iter().sum::<f64>() / n;
-    let variance = bound.iter().map(|b| (b - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
-    let ln_2 = std::f64::consts::LN_2;
-    let nats_per_char = mean * n / corpus.characters(rows).max(1) as f64;
+    let (n, ln_2) = (bound.len() as f64, std::f64::consts::LN_2);
+    let surprise = corpus.surprise(rows);
+    let known = surprise.as_ref().zip(corpus.entropy_bits());
+    let excess: Vec<f64> = match &known {
+        Some((surprise, _)) => bound.iter().zip(*surprise).map(|(b, s)| b - s).collect(),
+        None => bound.to_vec(),
+    };
+    let mean = excess.iter().sum::<f64>() / n;
+    let variance = excess.iter().map(|b| (b - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+    let per_row = mean + known.map_or(0.0, |(_, entropy)| entropy * ln_2);
+    let nats_per_char = per_row * n / corpus.characters(rows).max(1) as f64;
     Evaluation {
-        nats_per_token: mean / corpus.len() as f64,
-        bits_per_document: mean / ln_2,
+        nats_per_token: per_row / corpus.len() as f64,
+        bits_per_document: per_row / ln_2,
         standard_error_bits: (variance / n).sqrt() / ln_2,
         nats_per_char,
         bits_per_char: nats_per_char / ln_2,

@@ -330,7 +330,9 @@ impl Generator {
         let clamp = if options.clamp { Clamp::Nearest } else { Clamp::Never };
         let (seed, first_sample) = (options.seed, options.first_sample);
         let options = EmbeddingOptions { seed, first_sample, method, clamp, ..EmbeddingOptions::default() };
-        let Net::Embeddings(net) = &mut self.net else { unreachable!("a Gaussian process has a network on embeddings") };
+        let Net::Embeddings(net) = &mut self.net else {
+            unreachable!("a Gaussian process has a network on embeddings")
+        };
         let sampler = Embedding::new(net, &table, levels, fixed, options).map_err(refused)?;
         drive(sampler, steps, watch)
     }

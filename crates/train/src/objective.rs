@@ -73,7 +73,7 @@ pub struct Levels {
 }
 
 /// Training and measuring never look below this time: the weight of masked tokens grows like 1 / t.
-pub const T_MIN: f64 = 1e-3;
+pub(crate) const T_MIN: f64 = 1e-3;
 
 impl Objective {
     /// The objective of a configuration on `vocab` ids.

@@ -67,7 +67,8 @@ mod tests {
         assert!(o.factor(100, 1.0).abs() < 1e-12);
         for decay in [Decay::Cosine, Decay::Linear] {
             let o = OptimizerConfig { decay, ..o.clone() };
-            let falls = (10..100).all(|s| o.factor(s + 1, f64::from(s + 1) / 100.0) < o.factor(s, f64::from(s) / 100.0));
+            let falls =
+                (10..100).all(|s| o.factor(s + 1, f64::from(s + 1) / 100.0) < o.factor(s, f64::from(s) / 100.0));
             assert!(falls, "{decay:?}");
         }
     }

@@ -107,7 +107,20 @@ impl Run {
         let session = Session::new(Cpu::new(), rec.finish(&outputs))?;
         let hyper = session.plan().input("hyper").expect("recorded by update");
         let (x_0, times) = (vec![0; batch * micro * corpus.len()], vec![0.0; batch * micro]);
-        Ok(Self { config, corpus, objective, session, batches, norm, hyper, measure: None, step: 0, seconds: 0.0, x_0, times })
+        Ok(Self {
+            config,
+            corpus,
+            objective,
+            session,
+            batches,
+            norm,
+            hyper,
+            measure: None,
+            step: 0,
+            seconds: 0.0,
+            x_0,
+            times,
+        })
     }
 
     /// The configuration.

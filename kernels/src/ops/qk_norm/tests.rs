@@ -7,15 +7,16 @@ use crate::ops::add::differences::check_gradients;
 const TOLERANCE: f64 = 2e-6;
 
 const EPS: f32 = 1e-6;
+const GAIN: f32 = 1.5;
 
 fn compare(dims: [usize; 3], heads: usize, qkv: Host) {
     let (d, dy) = (dims[2] / 3, Host::normal(&dims, 2));
-    let (y, stats) = reference::forward(heads, EPS.into(), d, &qkv.f64());
-    let dqkv = reference::backward(heads, d, &qkv.f64(), &stats, &dy.f64());
+    let (y, stats) = reference::forward(heads, EPS.into(), GAIN.into(), d, &qkv.f64());
+    let dqkv = reference::backward(heads, GAIN.into(), d, &qkv.f64(), &stats, &dy.f64());
     let kept = Host::f32(&[dims[0] * dims[1], 2 * heads], stats.iter().map(|&s| s as f32).collect());
     let h = heads as u32;
-    check(Op::QkNorm { heads: h, eps: EPS }, std::slice::from_ref(&qkv), &[], &[y, stats], TOLERANCE);
-    check(Op::QkNormGrad { heads: h }, &[qkv, kept, dy], &[], &[dqkv], TOLERANCE);
+    check(Op::QkNorm { heads: h, eps: EPS, gain: GAIN }, std::slice::from_ref(&qkv), &[], &[y, stats], TOLERANCE);
+    check(Op::QkNormGrad { heads: h, gain: GAIN }, &[qkv, kept, dy], &[], &[dqkv], TOLERANCE);
 }
 
 #[test]
@@ -37,7 +38,7 @@ fn large_heads_are_finite() {
 fn gradient_equals_finite_differences() {
     let (n, heads, d, eps) = (2, 2, 6, 0.1);
     let [qkv, dy] = [1, 2].map(|row| Host::normal(&[n, 3 * d], row).f64());
-    let stats = reference::forward(heads, eps, d, &qkv).1;
-    let gradient = reference::backward(heads, d, &qkv, &stats, &dy);
-    check_gradients(&[qkv], &dy, &[gradient], |x| reference::forward(heads, eps, d, &x[0]).0);
+    let stats = reference::forward(heads, eps, 1.7, d, &qkv).1;
+    let gradient = reference::backward(heads, 1.7, d, &qkv, &stats, &dy);
+    check_gradients(&[qkv], &dy, &[gradient], |x| reference::forward(heads, eps, 1.7, d, &x[0]).0);
 }

@@ -1,0 +1,218 @@
+//! Whole runs: what they promise about resuming, measuring, writing and damaged files.
+
+use galatea_models::{Encoder, Model};
+use galatea_train::config::{Config, LayoutChoice, ProcessKind};
+use galatea_train::{Error, Generator, Order, Run, Sampling};
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A run has a pool of threads: two at once would fight for the cores.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const KINDS: [ProcessKind; 3] = [ProcessKind::Mask, ProcessKind::Uniform, ProcessKind::Gaussian];
+
+/// A small run on the language's first level.
+fn config(kind: ProcessKind, out: &Path) -> Config {
+    let mut config = Config::default();
+    config.process.kind = kind;
+    config.model =
+        Model::Encoder(Encoder { d_model: 32, layers: 1, heads: 2, d_ff: 64, dropout: 0.1, ..Encoder::default() });
+    (config.training.batch, config.training.accumulation, config.training.steps) = (8, 2, 12);
+    (config.training.eval_rows, config.training.eval_times) = (64, 8);
+    config.optimizer.warmup = 4;
+    config.training.out = out.to_owned();
+    config.with_time()
+}
+
+fn steps(run: &mut Run, count: usize) -> Vec<u64> {
+    (0..count).map(|_| run.step().expect("a step").loss.to_bits()).collect()
+}
+
+fn files(checkpoint: &Path) -> Vec<Vec<u8>> {
+    ["model.safetensors", "ema.safetensors", "optimizer.safetensors"]
+        .map(|name| fs::read(checkpoint.join(name)).expect("a checkpoint has it"))
+        .to_vec()
+}
+
+#[test]
+fn interrupted_and_continued_equals_never_interrupted() {
+    let _turn = turn();
+    for kind in KINDS {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut whole = Run::start(config(kind, dir.path())).expect("a run");
+        let losses = steps(&mut whole, 12);
+        let expected = files(&whole.save(&dir.path().join("whole")).expect("saved"));
+        for interrupt in [1, 7] {
+            let parts = dir.path().join(format!("parts-{interrupt}"));
+            let mut first = Run::start(config(kind, dir.path())).expect("a run");
+            steps(&mut first, interrupt);
+            first.save(&parts).expect("saved");
+            drop(first);
+            let mut second = Run::resume(&parts).expect("resumed");
+            assert_eq!(second.step_number() as usize, interrupt);
+            assert_eq!(steps(&mut second, 12 - interrupt), losses[interrupt..], "{kind:?}");
+            assert!(second.finished());
+            assert_eq!(
+                files(&second.save(&parts).expect("saved")),
+                expected,
+                "{kind:?}: other bits after {interrupt} steps"
+            );
+        }
+    }
+}
+
+/// A head of zeros predicts every token with probability 1 / V, and the bound of that model is tight.
+#[test]
+fn a_model_that_knows_nothing_needs_log_v_per_token() {
+    let _turn = turn();
+    for kind in [ProcessKind::Mask, ProcessKind::Uniform] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut run = Run::start(config(kind, dir.path())).expect("a run");
+        let measured = run.evaluate().expect("measured");
+        let truth = 48.0 * (run.corpus().vocab() as f64).log2();
+        let error = (measured.bits_per_document - truth).abs();
+        assert!(error < 4.0 * measured.standard_error_bits + 0.02 * truth, "{kind:?}: {measured:?} instead of {truth}");
+    }
+}
+
+#[test]
+fn every_process_learns() {
+    let _turn = turn();
+    for kind in KINDS {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut config = config(kind, dir.path());
+        (config.training.steps, config.training.batch) = (120, 16);
+        config.optimizer.lr = 1e-2;
+        let mut run = Run::start(config).expect("a run");
+        let before = run.evaluate().expect("measured").bits_per_document;
+        steps(&mut run, 120);
+        let after = run.evaluate().expect("measured");
+        assert!(after.bits_per_document < 0.9 * before, "{kind:?}: from {before} to {after:?}");
+        assert!(after.bits_per_document > after.entropy_bits.expect("exact") - 4.0 * after.standard_error_bits);
+    }
+}
+
+#[test]
+fn a_seed_gives_one_text_and_fixed_tokens_stay() {
+    let _turn = turn();
+    for kind in KINDS {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut run = Run::start(config(kind, dir.path())).expect("a run");
+        steps(&mut run, 3);
+        run.save(dir.path()).expect("saved");
+        let mut fixed = vec![None; 48];
+        (fixed[4], fixed[46]) = (Some(9), Some(17));
+        let write = |batch: usize, first_sample: u32, order: Order| {
+            let mut generator = Generator::load(dir.path(), batch).expect("loaded");
+            let options = Sampling { order, steps: 12, first_sample, seed: 5, ..Sampling::default() };
+            let mut frames = 0;
+            let outcome = generator.run(&options, &fixed, &mut |frame| {
+                frames += 1;
+                assert_eq!(frame.ids.dim(), (batch, 48));
+                ControlFlow::Continue(())
+            });
+            let outcome = outcome.expect("written");
+            assert!(frames > 1 && outcome.passes > 0);
+            assert!(outcome.ids.iter().all(|ids| ids[4] == 9 && ids[46] == 17 && ids.iter().all(|&id| id < 110)));
+            outcome.ids
+        };
+        let both = write(2, 0, Order::Ancestral);
+        assert_eq!(both, write(2, 0, Order::Ancestral));
+        // A row's text depends on its number, not on who is written beside it.
+        // (A Gaussian canvas is rounded by a product whose last bit depends on the batch: a near tie may go either way.)
+        if kind != ProcessKind::Gaussian {
+            assert_eq!(both[1..], write(1, 1, Order::Ancestral), "{kind:?}");
+        }
+        if kind == ProcessKind::Mask {
+            for order in [Order::EntropyBound, Order::Confidence, Order::Random, Order::Threshold] {
+                assert_eq!(write(1, 0, order), write(1, 0, order));
+            }
+        }
+    }
+}
+
+#[test]
+fn an_order_that_the_process_does_not_have_is_refused() {
+    let _turn = turn();
+    let dir = tempfile::tempdir().expect("a folder");
+    let run = Run::start(config(ProcessKind::Uniform, dir.path())).expect("a run");
+    let mut generator = run.generator(1).expect("a generator");
+    let options = Sampling { order: Order::EntropyBound, ..Sampling::default() };
+    let error = generator.run(&options, &[], &mut |_| ControlFlow::Continue(())).expect_err("refused");
+    assert!(error.is_usage() && error.to_string().contains("entropy-bound"), "{error}");
+}
+
+#[test]
+fn damaged_checkpoints_are_named_and_the_older_one_still_works() {
+    let _turn = turn();
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut run = Run::start(config(ProcessKind::Mask, dir.path())).expect("a run");
+    steps(&mut run, 1);
+    let older = run.save(dir.path()).expect("saved");
+    steps(&mut run, 1);
+    let newer = run.save(dir.path()).expect("saved");
+    let original = fs::read(newer.join("model.safetensors")).expect("written");
+    let refused = |what: &str| {
+        let error = Run::resume(dir.path()).err().unwrap_or_else(|| panic!("{what}: accepted"));
+        assert!(error.to_string().contains("model.safetensors") && !error.is_usage(), "{what}: {error}");
+    };
+    fs::write(newer.join("model.safetensors"), &original[..original.len() / 2]).expect("written");
+    refused("half a file");
+    for position in [original.len() - 5, original.len() / 2, 3, 40] {
+        let mut flipped = original.clone();
+        flipped[position] ^= 0x10;
+        fs::write(newer.join("model.safetensors"), &flipped).expect("written");
+        refused("a flipped bit");
+    }
+    fs::write(newer.join("model.safetensors"), b"").expect("written");
+    refused("an empty file");
+    assert_eq!(Run::resume(&older).expect("whole").step_number(), 1);
+    fs::write(newer.join("model.safetensors"), &original).expect("written");
+    fs::write(newer.join("state.json"), b"{\"format\": 1, \"step\": 2}").expect("written");
+    assert!(matches!(Run::resume(dir.path()), Err(Error::Damaged { .. })));
+}
+
+#[test]
+fn another_vocabulary_is_refused() {
+    let _turn = turn();
+    let dir = tempfile::tempdir().expect("a folder");
+    let data = dir.path().join("data.txt");
+    fs::write(&data, "one two three four five six seven eight nine ten\n".repeat(40)).expect("written");
+    let mut config = config(ProcessKind::Mask, dir.path());
+    config.data.source = data.to_string_lossy().into_owned();
+    (config.data.layout, config.data.len, config.data.validation) = (LayoutChoice::Packed, 16, 0.2);
+    config.data.document = galatea_train::config::DocumentChoice::File;
+    let mut run = Run::start(config).expect("a run");
+    steps(&mut run, 1);
+    let saved = run.save(dir.path()).expect("saved");
+    Run::resume(dir.path()).expect("the same vocabulary");
+    let tokenizer = saved.join("tokenizer.json");
+    let text = fs::read_to_string(&tokenizer).expect("written");
+    fs::write(&tokenizer, text.replacen('x', "z", 1)).expect("written");
+    let error = Run::resume(dir.path()).err().expect("refused");
+    assert!(error.to_string().contains("tokenizer"), "{error}");
+    assert!(Generator::load(dir.path(), 1).is_err());
+}
+
+#[test]
+fn an_old_checkpoint_survives_a_disk_that_refuses() {
+    let _turn = turn();
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut run = Run::start(config(ProcessKind::Mask, dir.path())).expect("a run");
+    steps(&mut run, 1);
+    run.save(dir.path()).expect("saved");
+    steps(&mut run, 1);
+    // A file where the run's folder should be: nothing can be created below it.
+    let blocked = dir.path().join("blocked");
+    fs::write(&blocked, b"").expect("written");
+    assert!(run.save(&blocked).is_err());
+    assert_eq!(Run::resume(dir.path()).expect("untouched").step_number(), 1);
+    let left: Vec<_> = fs::read_dir(dir.path()).expect("a folder").flatten().map(|e| e.file_name()).collect();
+    assert!(left.iter().all(|name| !name.to_string_lossy().ends_with(".tmp")), "{left:?}");
+}
