@@ -13,11 +13,11 @@ where. So it can be told any word at any place before it begins.";
 
 const AFTER: &str = "\
 Examples:
-  galatea demo                                          two minutes from nothing to stories that can be checked
-  galatea train --data my.txt --out runs/mine           learn a text; Ctrl-C saves, --resume goes on
-  galatea sample --model runs/mine --count 3 --visual   watch it write
-  galatea infill --model runs/mine 'the ___ sat on {3}' fill the gaps
-  galatea eval --model runs/mine                        bits per character on held-out text
+  galatea demo                                           from nothing to stories that can be checked
+  galatea train --data my.txt --out runs/mine            learn a text; Ctrl-C saves, --resume goes on
+  galatea sample --model runs/mine --count 3 --visual    watch it write
+  galatea infill --model runs/mine 'the ___ sat on {3}'  fill the gaps
+  galatea eval --model runs/mine                         bits per character on held-out text
 
 `galatea COMMAND --help` has more. Results go to standard output, everything else to standard error. The exit code is 2 where \
 the command line or a configuration asks for something that cannot be, and 1 where something went wrong.";

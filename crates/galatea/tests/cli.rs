@@ -134,6 +134,9 @@ fn a_wrong_command_line_is_exit_code_two() {
         (&["train", "--set", "nonsense"], &["SECTION.NAME=VALUE"]),
         (&["train", "--process", "uniform", "--set", "model.time=none"], &["time"]),
         (&["train", "--schedule", "spiral"], &["spiral"]),
+        (&["train", "--data", "language", "--batch", "16777216"], &["GiB", "--batch"]),
+        (&["train", "--data", "text.txt", "--layout", "packed", "--len", "16777216", "--batch", "256"], &["--len"]),
+        (&["train", "--set", "training.accumulation=1000000"], &["accumulation"]),
         (&["sample"], &["--model"]),
         (&["sample", "--model", "x", "--top-p", "1.5"], &["--top-p"]),
         (&["sample", "--model", "x", "--sampler", "magic"], &["magic", "entropy-bound"]),
@@ -500,8 +503,8 @@ mod unix {
             assert!(child.try_wait().expect("its state").is_none(), "it ended by itself");
             std::thread::sleep(Duration::from_millis(20));
         }
-        let id = child.id().to_string();
-        assert!(Command::new("kill").args(["-INT", &id]).status().expect("kill").success());
+        let interrupt = format!("kill -INT {}", child.id());
+        assert!(Command::new("sh").args(["-c", &interrupt]).status().expect("a shell").success());
         let mut stderr = String::new();
         child.stderr.take().expect("a pipe").read_to_string(&mut stderr).expect("text");
         let output = child.wait_with_output().expect("it ends");

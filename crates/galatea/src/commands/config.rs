@@ -72,11 +72,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 /// What each key means; those that have no default stand here with an example.
-const MEANINGS: [(&str, &str); 48] = [
+const MEANINGS: [(&str, &str); 49] = [
     ("data.source", "\"language\" for the embedded story language, else the path of a .txt or .jsonl file"),
     ("data.level", "the language's level: 1 to 3"),
-    ("data.layout", "\"packed\": documents one after another; \"padded\": one a row"),
-    ("data.len", "tokens a row (the language has its own)"),
+    ("data.layout", "\"packed\": documents one after another; \"padded\": one a row; chosen by looking at the text"),
+    ("data.len", "tokens a row (the language has its own); chosen by looking at the text"),
     ("data.field", "the field of a .jsonl line that holds the text"),
     ("data.document", "where a document of a .txt file ends: \"line\", \"paragraph\", \"file\""),
     ("data.validation", "fraction of the text that is held out"),
@@ -93,8 +93,9 @@ const MEANINGS: [(&str, &str); 48] = [
     ("model.activation", "\"gelu\", \"silu\" or \"relu\""),
     ("model.bias", "whether linear layers have biases"),
     ("model.positions", "\"rotary\", \"learned\" or \"none\""),
-    ("model.time", "\"none\", or \"given\": whether the model is told the noise level (uniform and gaussian need it)"),
+    ("model.time", "\"none\" or \"given\": whether the model is told the noise level; chosen by the process"),
     ("model.qk_norm", "whether queries and keys are normalised"),
+    ("model.qk_gain", "what normalised queries and keys are multiplied by"),
     ("model.dropout", "dropout in training"),
     ("model.d_embed", "width of the embeddings that gaussian noise is added to; 0 for d_model"),
     ("process.kind", "\"mask\": noise hides a token; \"uniform\": replaces it; \"gaussian\": blurs its embedding"),
@@ -122,6 +123,8 @@ const MEANINGS: [(&str, &str); 48] = [
     ("optimizer.clip", "largest norm of a gradient; 0: no clip"),
     ("optimizer.ema", "decay of the parameters' moving average"),
 ];
+/// Keys that are better left to be chosen by looking at the text and the noise: they stand behind a comment sign.
+const CHOSEN: [&str; 4] = ["data.layout", "data.len", "data.document", "model.time"];
 /// Keys without a default, and an example.
 const EXAMPLES: [(&str, &str); 2] = [("tokenizer.path", "\"tokenizer.json\""), ("training.seconds", "600.0")];
 
@@ -148,7 +151,9 @@ fn commented() -> String {
             out += &format!("\n{line}\n");
         } else {
             let name = line.split(" = ").next().unwrap_or_default();
-            entry(&mut out, line, meaning(&format!("{section}.{name}")));
+            let key = format!("{section}.{name}");
+            let sign = if CHOSEN.contains(&key.as_str()) { "# " } else { "" };
+            entry(&mut out, &format!("{sign}{line}"), meaning(&key));
         }
     }
     close(&section, &mut out);

@@ -9,10 +9,10 @@ use galatea_train::{Generator, Vocabulary};
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  galatea infill --model runs/mine --at 5:blue --at 12:sea        the 5th token is blue, the 12th is sea
-  galatea infill --model runs/mine 'once there was a ___ {3} .'   one gap, then three
-  galatea infill --model runs/mine --prompt 'To be' --count 5     how it goes on
-  galatea infill --model runs/mine --suffix 'the end .'           how it came to that
+  galatea infill --model runs/mine --at 5:blue --at 12:sea       the 5th token, the 12th token
+  galatea infill --model runs/mine 'once there was a ___ {3} .'  one gap, then three
+  galatea infill --model runs/mine --prompt 'To be' --count 5    how it goes on
+  galatea infill --model runs/mine --suffix 'the end .'          how it came to that
 
 Positions count from 1. `___`, `[MASK]` and `{1}` are a gap of one token, `{3}` of three. A template begins at the first \
 position; what follows it is free, unless --length says how many tokens the text has: the rest of the row is then padding. \

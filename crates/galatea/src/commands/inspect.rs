@@ -3,11 +3,10 @@
 use super::flags::Flags;
 use crate::failure::Usage;
 use crate::ui::out;
-use crate::{automatic, settings};
-use galatea_autograd::{DType, Plan, Recorder};
+use crate::{automatic, plans, settings};
+use galatea_autograd::Plan;
 use galatea_tensor::Region;
-use galatea_train::config::ProcessKind;
-use galatea_train::{Config, Generator, Objective, Run};
+use galatea_train::{Corpus, Generator};
 use serde_json::json;
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -46,36 +45,18 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         }
         let config = settings::of_checkpoint(dir)?;
         // Loading checks the files, and knows the sizes that the data decided.
-        let generator = Generator::load(dir, args.rows as usize)?;
+        let generator = Generator::load(dir, 1)?;
         let (vocab, len) = (generator.vocabulary().len(), generator.len());
         let process = format!("{:?}", config.process.kind).to_lowercase();
         let title = format!("one pass of a {process} model: {vocab} different tokens, {len} a row, {} rows", args.rows);
-        return show(args, &pass(&config, vocab, args.rows as usize, len)?, &title);
+        return show(args, &plans::pass(&config, vocab, args.rows as usize, len)?, &title);
     }
     let mut settings = args.flags.settings()?;
     automatic::complete(&mut settings)?;
-    let run = Run::start(settings.config()?)?;
-    show(args, run.program(), &format!("a training step; {}", run.dataset_summary()))
-}
-
-/// The program of one call of the network.
-fn pass(config: &Config, vocab: usize, batch: usize, len: usize) -> anyhow::Result<Plan> {
-    let objective = Objective::new(config, vocab)?;
-    let mut rec = Recorder::new();
-    let time = rec.input("time", &[batch], DType::F32);
-    let out = match objective.kind {
-        ProcessKind::Mask | ProcessKind::Uniform => {
-            let x_t = rec.input("x_t", &[batch, len], DType::U32);
-            objective.model.logits(&mut rec, objective.network_vocab(), x_t, time, None)
-        }
-        ProcessKind::Gaussian => {
-            let encoder = objective.model.embedding_encoder()?;
-            let z_t = rec.input("z_t", &[batch, len, encoder.embedding_width()], DType::F32);
-            encoder.rounding(&mut rec, vocab);
-            encoder.x_0_hat(&mut rec, z_t, time, None)
-        }
-    };
-    Ok(rec.finish(&[out]))
+    let config = settings.config()?;
+    let corpus = Corpus::open(&config)?;
+    let plan = plans::step(&config, corpus.vocab(), corpus.len())?;
+    show(args, &plan, &format!("a training step; {}", corpus.summary()))
 }
 
 fn show(args: &Args, plan: &Plan, title: &str) -> anyhow::Result<()> {

@@ -8,7 +8,7 @@ use crate::spelling::Spelling;
 use crate::ui::log::{self, Log};
 use crate::ui::out;
 use crate::ui::progress::Progress;
-use crate::{automatic, stop};
+use crate::{automatic, plans, stop};
 use galatea_train::{Config, Evaluation, Run, Sampling, StepReport};
 use serde_json::json;
 use std::ops::ControlFlow;
@@ -18,12 +18,12 @@ use std::path::{Path, PathBuf};
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  galatea train --data names.txt --out runs/names             one line a row, characters
+  galatea train --data names.txt --out runs/names     one line a row, characters
   galatea train --data book.txt --tokenizer bpe --vocab 2048 --len 128 --seconds 600
-  galatea train --data language --level 1 --seconds 120       the embedded language, whose entropy is known
-  galatea train --config mine.toml --lr 1e-3                  flags override the file
-  galatea train --resume runs/names                           exactly where it stopped, bit for bit
-  galatea train --resume runs/names --steps 10000             and further
+  galatea train --data language --seconds 120         a language whose entropy is known
+  galatea train --config mine.toml --lr 1e-3          flags override the file
+  galatea train --resume runs/names                   exactly where it stopped, bit for bit
+  galatea train --resume runs/names --steps 10000     and further
 
 Ctrl-C ends the step, saves, and tells how to go on; a second one ends at once. The folder holds log.jsonl, log.csv and the two \
 newest checkpoints, each whole or not there.")]
@@ -74,6 +74,7 @@ fn start(args: &Args) -> anyhow::Result<(Run, PathBuf)> {
     if let (Some(chosen), false) = (chosen, args.quiet) {
         out::note(format_args!("layout    {chosen}; --layout and --len say otherwise"));
     }
+    plans::check_memory(&config)?;
     let run = Run::start(config)?;
     // Only now, when the new run is known to begin, the old one goes.
     clear(&dir)?;
@@ -94,7 +95,9 @@ fn resume(args: &Args, from: &Path) -> anyhow::Result<(Run, PathBuf)> {
     };
     said.overlay(args.flags.overrides(&settings)?);
     settings.overlay(said);
-    let run = Run::resume_with(settings.config()?, &from)?;
+    let config = settings.config()?;
+    plans::check_memory(&config)?;
+    let run = Run::resume_with(config, &from)?;
     if run.finished() {
         let steps = run.step_number();
         let message =

@@ -27,7 +27,7 @@ impl Progress {
     pub(crate) fn new(quiet: bool, from: f64) -> Self {
         let bar = (!quiet && io::stderr().is_terminal()).then(|| {
             let style =
-                ProgressStyle::with_template("{bar:24} {percent:>3}%  {wide_msg}").expect("a constant template");
+                ProgressStyle::with_template("{bar:14} {percent:>3}%  {wide_msg}").expect("a constant template");
             let bar = ProgressBar::with_draw_target(Some(FULL), ProgressDrawTarget::stderr_with_hz(10));
             bar.set_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
             bar
