@@ -35,8 +35,27 @@ pub enum Positions {
     None,
     /// A learned row per position, added to the input.
     Learned,
-    /// Rotation of q and k.
+    /// Rotation of q and k: how far apart two positions are, not where they stand. A canvas of masks alone then looks the same
+    /// everywhere.
     Rotary,
+    /// Both: the row says where, the rotation how far.
+    LearnedRotary,
+}
+
+impl Positions {
+    fn learned(self) -> bool {
+        match self {
+            Positions::Learned | Positions::LearnedRotary => true,
+            Positions::None | Positions::Rotary => false,
+        }
+    }
+
+    fn rotary(self) -> bool {
+        match self {
+            Positions::Rotary | Positions::LearnedRotary => true,
+            Positions::None | Positions::Learned => false,
+        }
+    }
 }
 
 /// Whether the model is told the time.
@@ -118,10 +137,10 @@ impl Default for Encoder {
             norm: Norm::Rms,
             activation: Nonlinearity::Gelu,
             bias: false,
-            positions: Positions::Rotary,
+            positions: Positions::LearnedRotary,
             time: TimeInput::None,
             qk_norm: true,
-            qk_gain: 1.7,
+            qk_gain: 1.0,
             dropout: 0.0,
             d_embed: 16,
         }
@@ -160,7 +179,7 @@ impl Encoder {
     /// u32 [batch, len] hides padding.
     pub fn body(&self, rec: &mut Recorder, x: Var, t: Option<Var>, visible: Option<Var>) -> Var {
         let mut x = x;
-        if self.positions == Positions::Learned {
+        if self.positions.learned() {
             let len = rec.shape(x).dim(1);
             let p = rec.table("positions.weight", &[len, self.d_model], Init::Normal { std: 0.02 });
             x = rec.add_rows(x, p, Rows::Positions);
@@ -212,7 +231,7 @@ impl Encoder {
         if self.qk_norm {
             qkv = rec.qk_norm(qkv, heads, EPS, self.qk_gain);
         }
-        if self.positions == Positions::Rotary {
+        if self.positions.rotary() {
             qkv = rec.rotary(qkv, heads, 10_000.0);
         }
         let y = rec.attention(qkv, heads, AttentionMask::Full, visible);

@@ -257,7 +257,7 @@ impl Default for OptimizerConfig {
     fn default() -> Self {
         Self {
             kind: OptimizerKind::Muon,
-            lr: 3e-3,
+            lr: 1e-2,
             muon_lr: 0.02,
             warmup: 50,
             decay: Decay::Cosine,
