@@ -52,8 +52,8 @@ impl Recorder {
             Optimizer::Muon { matrices: muon, rest } => {
                 self.adamw(AdamW { weight_decay: 0.0, ..rest }, norm, hyper, 0, tables);
                 self.adamw(rest, norm, hyper, tables, matrices);
-                for i in matrices..all {
-                    self.muon(muon, norm, hyper, i, layout[i]);
+                for (at, &param) in layout.iter().enumerate().skip(matrices) {
+                    self.muon(muon, norm, hyper, at, param);
                 }
             }
         }
