@@ -6,7 +6,7 @@ use crate::op::Activation;
 /// Elements of one task.
 const GRAIN: usize = 8192;
 /// 2 sqrt(2 / pi): GELU's tanh form is u sigmoid(2 z), which keeps its accuracy where tanh is near -1.
-const GELU_SCALE: f32 = 1.595_769_1;
+const GELU_SCALE: f32 = 1.595_769;
 /// The coefficient of u^3 in z.
 const GELU_CUBE: f32 = 0.044_715;
 

@@ -10,7 +10,7 @@
 //!
 //! # Source
 //! Hendrycks & Gimpel (2016), "Gaussian error linear units", section 2 (the tanh form); Elfwing, Uchibe & Doya (2018),
-//! "Sigmoid-weighted linear units", equation 2.
+//! "Sigmoid-weighted linear units", section 2.
 
 mod cpu;
 #[cfg(test)]

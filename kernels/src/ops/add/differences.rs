@@ -2,7 +2,8 @@
 
 use galatea_testkit::derivative;
 
-/// Checks `gradients` (one a tensor of `inputs`, in the same order) of L = sum_i dy_i forward(inputs)_i, element by element.
+/// Checks `gradients` (one a tensor of `inputs`, in the same order) of L = sum_i dy_i forward(inputs)_i, element by
+/// element.
 #[track_caller]
 pub(crate) fn check_gradients(
     inputs: &[Vec<f64>],

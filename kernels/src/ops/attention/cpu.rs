@@ -1,40 +1,79 @@
-//! CPU kernels: one task a (batch element, head); four queries at a time against keys in register tiles of sixteen.
-
+use super::tile::{
+    LANES, Matrix, PerQuery, SIDE, Softmax, Tile, dots, hide, probabilities, product, product_turned, score_gradient,
+    settle, soften, turn,
+};
 use crate::cpu::Cores;
-use crate::isa::multiversion;
-use crate::math::{exp, max, sum};
+use crate::isa::Isa;
 use crate::op::AttentionMask;
 use crate::pool::Pieces;
+use std::array::from_fn;
 use std::cell::RefCell;
 
-/// Queries a pass: each key loaded serves this many.
-const Q: usize = 4;
-/// Lanes of a tile.
-const LANES: usize = 16;
-
-/// Per-thread buffers, grown to the largest (len, d_head) the thread has met and kept.
-#[derive(Default)]
-struct Scratch {
-    /// K^T and V^T [d_head, padded len].
-    k_t: Vec<f32>,
-    v_t: Vec<f32>,
-    /// Rows of scores and of their gradients [Q, padded len].
-    p: Vec<f32>,
-    dp: Vec<f32>,
-    /// Sums of dk and dv [len, d_head].
-    dk: Vec<f32>,
-    dv: Vec<f32>,
-}
-
 thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
+    /// A thread's tiles: of one size for every shape, and part of the thread itself.
+    static SCRATCH: RefCell<Scratch> = const {
+        RefCell::new(Scratch { q: Turned::EMPTY, dy: Turned::EMPTY, p: EMPTY, ds: EMPTY, out: EMPTY })
+    };
 }
 
-fn grow(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
-    if buffer.len() < len {
-        buffer.resize(len, 0.0);
+const EMPTY: Tile = [[0.0; SIDE]; SIDE];
+
+struct Scratch {
+    q: Turned,
+    dy: Turned,
+    p: Tile,
+    ds: Tile,
+    out: Tile,
+}
+
+/// A block of queries (or of their dy) turned to [d_head, SIDE], 64 of d_head at a time; heads of up to 128 are turned
+/// once.
+struct Turned {
+    tiles: [Tile; 2],
+    /// The first column of what each holds.
+    holds: [usize; 2],
+}
+
+impl Turned {
+    const EMPTY: Self = Self { tiles: [EMPTY; 2], holds: [usize::MAX; 2] };
+
+    fn columns(&mut self, isa: Isa, rows: usize, (from, to): (usize, usize), x: Matrix<'_>, scale: f32) -> &Tile {
+        let at = from / SIDE % 2;
+        if self.holds[at] != from {
+            turn(isa, rows, to - from, Matrix { data: &x.data[from..], ..x }, scale, &mut self.tiles[at]);
+            self.holds[at] = from;
+        }
+        &self.tiles[at]
     }
-    &mut buffer[..len]
+}
+
+/// One head of one batch element.
+#[derive(Clone, Copy)]
+struct Head {
+    /// The row of its first position.
+    first: usize,
+    /// Its first column.
+    col: usize,
+    d: usize,
+    d_head: usize,
+}
+
+impl Head {
+    fn new(task: usize, heads: usize, len: usize, d: usize) -> Self {
+        let d_head = d / heads;
+        Self { first: task / heads * len, col: task % heads * d_head, d, d_head }
+    }
+
+    /// Its rows from position `i` on and columns from `c` on, of a matrix [b, l, parts d].
+    fn of(self, x: &[f32], (part, parts): (usize, usize), i: usize, c: usize) -> Matrix<'_> {
+        let stride = parts * self.d;
+        Matrix { data: &x[(self.first + i) * stride + part * self.d + self.col + c..], stride }
+    }
+
+    /// The columns of d_head in tiles.
+    fn tiles(self) -> impl Iterator<Item = (usize, usize)> {
+        (0..self.d_head).step_by(SIDE).map(move |c| (c, (c + SIDE).min(self.d_head)))
+    }
 }
 
 /// The keys that query `i` may see: a prefix of the positions.
@@ -46,150 +85,43 @@ fn reach(mask: AttentionMask, i: usize, len: usize) -> usize {
     }
 }
 
-/// Where part `part` (0 q, 1 k, 2 v) of head `h` of row `n` begins in qkv.
-fn at(n: usize, part: usize, h: usize, d: usize, d_head: usize) -> usize {
-    n * 3 * d + part * d + h * d_head
+/// A block of queries: positions `first..first + rows`.
+struct Block {
+    first: usize,
+    rows: usize,
+    /// Rows in whole vectors.
+    lanes: usize,
+    reach: [u32; SIDE],
 }
 
-multiversion! {
-    /// t [d_head, padded] = the transpose of one part of one head of rows `first..first + len`.
-    fn transpose(qkv: &[f32], first: usize, len: usize, part: usize, h: usize, d: usize, d_head: usize, padded: usize, t: &mut [f32]) {
-        for j in 0..len {
-            let from = at(first + j, part, h, d, d_head);
-            for (c, &x) in qkv[from..from + d_head].iter().enumerate() {
-                t[c * padded + j] = x;
-            }
-        }
-        for row in t.chunks_exact_mut(padded) {
-            row[len..].fill(0.0);
-        }
+impl Block {
+    fn new(mask: AttentionMask, first: usize, len: usize) -> Self {
+        let rows = (len - first).min(SIDE);
+        let reach = from_fn(|r| reach(mask, first + r.min(rows - 1), len) as u32);
+        Self { first, rows, lanes: rows.next_multiple_of(LANES), reach }
     }
-}
 
-multiversion! {
-    /// out [Q, padded] = q [Q rows] times t [d_head, padded].
-    fn scores(q: &[&[f32]; Q], t: &[f32], padded: usize, out: &mut [f32]) {
-        for j in (0..padded).step_by(LANES) {
-            let mut sums = [[0.0f32; LANES]; Q];
-            for (c, row) in t.chunks_exact(padded).enumerate() {
-                let keys: &[f32; LANES] = row[j..j + LANES].try_into().expect("LANES keys");
-                for (sum, q) in sums.iter_mut().zip(q) {
-                    let x = q[c];
-                    for (s, k) in sum.iter_mut().zip(keys) {
-                        *s += x * k;
-                    }
-                }
-            }
-            for (r, sum) in sums.iter().enumerate() {
-                out[r * padded + j..r * padded + j + LANES].copy_from_slice(sum);
-            }
-        }
+    /// The keys that some query of the block may see, in tiles: (first, how many).
+    fn key_tiles(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let end = self.reach[SIDE - 1] as usize;
+        (0..end).step_by(SIDE).map(move |j| (j, (end - j).min(SIDE)))
     }
-}
 
-multiversion! {
-    /// p = softmax of the visible scores times `scale`, zero elsewhere; the log of the sum, or -inf if nothing is visible.
-    fn softmax(p: &mut [f32], reach: usize, visible: Option<&[u32]>, scale: f32) -> f32 {
-        p[reach..].fill(f32::NEG_INFINITY);
+    /// s = -inf where a query of this block may not use a key of the tile.
+    fn mask(&self, isa: Isa, s: &mut Tile, (j, keys): (usize, usize), visible: Option<&[u32]>) {
+        if j + keys > self.reach[0] as usize {
+            hide(isa, s, keys, j, &self.reach);
+        }
         if let Some(visible) = visible {
-            for (p, &v) in p.iter_mut().zip(visible) {
-                *p = if v == 0 { f32::NEG_INFINITY } else { *p };
-            }
-        }
-        let largest = max(p);
-        if largest == f32::NEG_INFINITY {
-            p.fill(0.0);
-            return f32::NEG_INFINITY;
-        }
-        for p in p.iter_mut() {
-            *p = exp((*p - largest) * scale);
-        }
-        let total = sum(p.len(), |i| p[i]);
-        let inverse = 1.0 / total;
-        p.iter_mut().for_each(|p| *p *= inverse);
-        largest * scale + total.ln()
-    }
-}
-
-multiversion! {
-    /// p = exp(score scale - lse) where visible, zero elsewhere: the softmax again, from its log-sum.
-    fn softmax_again(p: &mut [f32], reach: usize, visible: Option<&[u32]>, scale: f32, lse: f32) {
-        if lse == f32::NEG_INFINITY {
-            p.fill(0.0);
-            return;
-        }
-        for p in p.iter_mut() {
-            *p = exp(*p * scale - lse);
-        }
-        p[reach..].fill(0.0);
-        if let Some(visible) = visible {
-            for (p, &v) in p.iter_mut().zip(visible) {
-                *p = if v == 0 { 0.0 } else { *p };
-            }
+            let hidden = s.iter_mut().zip(&visible[j..j + keys]).filter(|(_, v)| **v == 0);
+            hidden.for_each(|(s, _)| s.fill(f32::NEG_INFINITY));
         }
     }
 }
 
-multiversion! {
-    /// y [Q rows of d_head] = p [Q, padded] times the rows of one part of one head.
-    fn mix(p: &[f32], padded: usize, qkv: &[f32], first: usize, len: usize, part: usize, h: usize, d: usize, d_head: usize, y: &mut [f32]) {
-        let mut c = 0;
-        while c < d_head {
-            let width = (d_head - c).min(LANES);
-            let mut sums = [[0.0f32; LANES]; Q];
-            for j in 0..len {
-                let from = at(first + j, part, h, d, d_head) + c;
-                let mut row = [0.0f32; LANES];
-                if width == LANES {
-                    row.copy_from_slice(&qkv[from..from + LANES]);
-                } else {
-                    row[..width].copy_from_slice(&qkv[from..from + width]);
-                }
-                for (r, sum) in sums.iter_mut().enumerate() {
-                    let x = p[r * padded + j];
-                    for (s, v) in sum.iter_mut().zip(&row) {
-                        *s += x * v;
-                    }
-                }
-            }
-            for (r, sum) in sums.iter().enumerate() {
-                y[r * d_head + c..r * d_head + c + width].copy_from_slice(&sum[..width]);
-            }
-            c += width;
-        }
-    }
-}
-
-multiversion! {
-    /// sums [len, d_head] += p^T [padded, Q] times x [Q rows].
-    fn outer(p: &[f32], padded: usize, x: &[&[f32]; Q], rows: usize, len: usize, d_head: usize, sums: &mut [f32]) {
-        for (j, sum) in sums.chunks_exact_mut(d_head).take(len).enumerate() {
-            for (r, x) in x.iter().enumerate().take(rows) {
-                let weight = p[r * padded + j];
-                for (s, x) in sum.iter_mut().zip(*x) {
-                    *s += weight * x;
-                }
-            }
-        }
-    }
-}
-
-multiversion! {
-    /// dp = p (dp - delta) scale: the gradient of the scores.
-    fn score_gradient(p: &[f32], delta: f32, scale: f32, dp: &mut [f32]) {
-        for (dp, p) in dp.iter_mut().zip(p) {
-            *dp = p * (*dp - delta) * scale;
-        }
-    }
-}
-
-/// The rows `i..i + Q` of part `part`, the last one repeated beyond `len`.
-fn queries<'a>(x: &'a [f32], from: impl Fn(usize) -> usize, i: usize, len: usize, d_head: usize) -> [&'a [f32]; Q] {
-    std::array::from_fn(|r| &x[from((i + r).min(len - 1))..][..d_head])
-}
-
-/// y = softmax(q k^T / sqrt(d_head) + mask) v, and the log-sum of every row.
-#[expect(clippy::too_many_arguments, reason = "the op's own tensors")]
+/// y [b, l, d] = softmax(q k^T / sqrt(d_head) + mask) v and lse [b, heads, l] for qkv [b, l, 3 d]; `visible` [b, l]
+/// hides keys where it is 0.
+#[expect(clippy::too_many_arguments, reason = "the op's parameters, reads and writes")]
 pub fn forward(
     cores: &Cores,
     heads: u32,
@@ -201,42 +133,55 @@ pub fn forward(
     y: &mut [f32],
     lse: &mut [f32],
 ) {
-    let (heads, isa) = (heads as usize, cores.isa);
-    let d_head = d / heads;
-    let (padded, scale) = (len.next_multiple_of(LANES), 1.0 / (d_head as f32).sqrt());
+    let (heads, isa, blocks) = (heads as usize, cores.isa, len.div_ceil(SIDE));
     let batch = y.len() / (len * d);
+    assert_eq!((y.len(), lse.len(), qkv.len()), (batch * len * d, batch * heads * len, batch * len * 3 * d));
     let (y, lse) = (Pieces::new(y), Pieces::new(lse));
-    cores.pool.run(batch * heads, &|task| {
-        let (b, h) = (task / heads, task % heads);
-        let visible = visible.map(|v| &v[b * len..(b + 1) * len]);
-        // SAFETY: [b, h, :] of lse belongs to this task alone.
-        let lse = unsafe { lse.piece(task * len, (task + 1) * len) };
-        SCRATCH.with_borrow_mut(|scratch| {
-            let k_t = grow(&mut scratch.k_t, d_head * padded);
-            let p = grow(&mut scratch.p, Q * padded);
-            let mixed = grow(&mut scratch.dk, Q * d_head);
-            transpose(isa, qkv, b * len, len, 1, h, d, d_head, padded, k_t);
-            for i in (0..len).step_by(Q) {
-                let rows = (len - i).min(Q);
-                let q = queries(qkv, |i| at(b * len + i, 0, h, d, d_head), i, len, d_head);
-                scores(isa, &q, k_t, padded, p);
-                for (r, p) in p.chunks_exact_mut(padded).enumerate().take(rows) {
-                    lse[i + r] = softmax(isa, p, reach(mask, i + r, len), visible, scale);
+    // One task a block of queries of a head: its rows of the head's columns of y, and its run of lse.
+    cores.pool.run(batch * heads * blocks, &|task| {
+        let (task, block) = (task / blocks, Block::new(mask, task % blocks * SIDE, len));
+        let head = Head::new(task, heads, len, d);
+        let scale = 1.0 / (head.d_head as f32).sqrt();
+        let visible = visible.map(|v| &v[head.first..head.first + len]);
+        let y = |r: usize, (from, to): (usize, usize)| {
+            let at = (head.first + block.first + r) * d + head.col;
+            // SAFETY: this head's columns of this block's rows belong to this task alone, and it holds one piece at a
+            // time.
+            unsafe { y.piece(at + from, at + to) }
+        };
+        let at = task * len + block.first;
+        // SAFETY: these rows of this head belong to this task alone.
+        let lse = unsafe { lse.piece(at, at + block.rows) };
+        SCRATCH.with_borrow_mut(|Scratch { q, p, out, .. }| {
+            q.holds = Turned::EMPTY.holds;
+            let mut softmax = Softmax::new();
+            for (j, keys) in block.key_tiles() {
+                for (c, to) in head.tiles() {
+                    let q = q.columns(isa, block.rows, (c, to), head.of(qkv, (0, 3), block.first, 0), scale);
+                    let k = head.of(qkv, (1, 3), j, c);
+                    product(isa, isa, keys, to - c, block.lanes, k, q.into(), c > 0, p);
                 }
-                mix(isa, p, padded, qkv, b * len, len, 2, h, d, d_head, mixed);
-                for r in 0..rows {
-                    let from = (b * len + i + r) * d + h * d_head;
-                    // SAFETY: this head's columns of this row belong to this task alone.
-                    let y = unsafe { y.piece(from, from + d_head) };
-                    y.copy_from_slice(&mixed[r * d_head..(r + 1) * d_head]);
+                block.mask(isa, p, (j, keys), visible);
+                soften(isa, p, keys, block.lanes, &mut softmax);
+                let last = j + keys == block.reach[SIDE - 1] as usize;
+                for (c, to) in head.tiles() {
+                    product_turned(isa, isa, block.rows, keys, to - c, p, head.of(qkv, (2, 3), j, c), out);
+                    for (r, fresh) in out.iter().enumerate().take(block.rows) {
+                        let total = softmax.total[r];
+                        let scale = if last && total != 0.0 { 1.0 / total } else { 1.0 };
+                        settle(isa, y(r, (c, to)), (j > 0).then_some(softmax.keep[r]), &fresh[..to - c], scale);
+                    }
                 }
+            }
+            for (r, lse) in lse.iter_mut().enumerate() {
+                *lse = softmax.largest[r] + softmax.total[r].ln();
             }
         });
     });
 }
 
-/// dqkv; the probabilities are computed again from the log-sums.
-#[expect(clippy::too_many_arguments, reason = "the op's own tensors")]
+/// dqkv [b, l, 3 d] for dy [b, l, d]; the probabilities are computed again from `lse`.
+#[expect(clippy::too_many_arguments, reason = "the op's parameters, reads and writes")]
 pub fn backward(
     cores: &Cores,
     heads: u32,
@@ -251,49 +196,62 @@ pub fn backward(
     dqkv: &mut [f32],
 ) {
     let (heads, isa) = (heads as usize, cores.isa);
-    let d_head = d / heads;
-    let (padded, scale) = (len.next_multiple_of(LANES), 1.0 / (d_head as f32).sqrt());
     let batch = y.len() / (len * d);
+    assert_eq!((qkv.len(), dqkv.len()), (batch * len * 3 * d, batch * len * 3 * d));
     let dqkv = Pieces::new(dqkv);
+    // One task a head: blocks of queries add to its dk and dv in order.
     cores.pool.run(batch * heads, &|task| {
-        let (b, h) = (task / heads, task % heads);
-        let visible = visible.map(|v| &v[b * len..(b + 1) * len]);
-        let write = |i: usize, part: usize, values: &[f32]| {
-            let from = at(b * len + i, part, h, d, d_head);
-            // SAFETY: this head's columns of this row and part belong to this task alone.
-            unsafe { dqkv.piece(from, from + d_head) }.copy_from_slice(values);
+        let head = Head::new(task, heads, len, d);
+        let scale = 1.0 / (head.d_head as f32).sqrt();
+        let visible = visible.map(|v| &v[head.first..head.first + len]);
+        let piece = |part: usize, i: usize, (from, to): (usize, usize)| {
+            let at = (head.first + i) * 3 * d + part * d + head.col;
+            // SAFETY: this head's columns of every row and part belong to this task alone, and it holds one piece at a
+            // time.
+            unsafe { dqkv.piece(at + from, at + to) }
         };
-        SCRATCH.with_borrow_mut(|scratch| {
-            let (k_t, v_t) = (grow(&mut scratch.k_t, d_head * padded), grow(&mut scratch.v_t, d_head * padded));
-            // The rows of dq stand behind those of the scores.
-            let (p, dp) = (grow(&mut scratch.p, Q * padded), grow(&mut scratch.dp, Q * (padded + d_head)));
-            let (dp, dq) = dp.split_at_mut(Q * padded);
-            let (dk, dv) = (grow(&mut scratch.dk, len.max(Q) * d_head), grow(&mut scratch.dv, len * d_head));
-            (dk.fill(0.0), dv.fill(0.0));
-            transpose(isa, qkv, b * len, len, 1, h, d, d_head, padded, k_t);
-            transpose(isa, qkv, b * len, len, 2, h, d, d_head, padded, v_t);
-            for i in (0..len).step_by(Q) {
-                let rows = (len - i).min(Q);
-                let q = queries(qkv, |i| at(b * len + i, 0, h, d, d_head), i, len, d_head);
-                let out = |i: usize| (b * len + i) * d + h * d_head;
-                let (dy, y) = (queries(dy, out, i, len, d_head), queries(y, out, i, len, d_head));
-                scores(isa, &q, k_t, padded, p);
-                scores(isa, &dy, v_t, padded, dp);
-                for r in 0..rows {
-                    let (p, dp) = (&mut p[r * padded..(r + 1) * padded], &mut dp[r * padded..(r + 1) * padded]);
-                    softmax_again(isa, p, reach(mask, i + r, len), visible, scale, lse[task * len + i + r]);
-                    let delta = dy[r].iter().zip(y[r]).map(|(dy, y)| dy * y).sum();
-                    score_gradient(isa, p, delta, scale, dp);
-                }
-                mix(isa, dp, padded, qkv, b * len, len, 1, h, d, d_head, dq);
-                (0..rows).for_each(|r| write(i + r, 0, &dq[r * d_head..(r + 1) * d_head]));
-                outer(isa, dp, padded, &q, rows, len, d_head, dk);
-                outer(isa, p, padded, &dy, rows, len, d_head, dv);
+        let add = |part: usize, i: usize, rows: usize, (from, to): (usize, usize), tile: &Tile| {
+            for (r, tile) in tile.iter().enumerate().take(rows) {
+                settle(isa, piece(part, i + r, (from, to)), Some(1.0), &tile[..to - from], 1.0);
             }
-            for j in 0..len {
-                write(j, 1, &dk[j * d_head..(j + 1) * d_head]);
-                write(j, 2, &dv[j * d_head..(j + 1) * d_head]);
+        };
+        for i in 0..len {
+            (0..3).for_each(|part| piece(part, i, (0, head.d_head)).fill(0.0));
+        }
+        SCRATCH.with_borrow_mut(|Scratch { q, dy: dy_turned, p, ds, out }| {
+            for i in (0..len).step_by(SIDE) {
+                let block = Block::new(mask, i, len);
+                let (rows, lanes) = (block.rows, block.lanes);
+                (q.holds, dy_turned.holds) = (Turned::EMPTY.holds, Turned::EMPTY.holds);
+                let lse = lanes_of_lse(&lse[task * len + i..][..rows]);
+                let delta = dots(isa, rows, head.d_head, head.of(y, (0, 1), i, 0), head.of(dy, (0, 1), i, 0));
+                for (j, keys) in block.key_tiles() {
+                    for (c, to) in head.tiles() {
+                        let (k, v) = (head.of(qkv, (1, 3), j, c), head.of(qkv, (2, 3), j, c));
+                        let q = q.columns(isa, rows, (c, to), head.of(qkv, (0, 3), i, 0), scale);
+                        product(isa, isa, keys, to - c, lanes, k, q.into(), c > 0, p);
+                        let dy = dy_turned.columns(isa, rows, (c, to), head.of(dy, (0, 1), i, 0), 1.0);
+                        product(isa, isa, keys, to - c, lanes, v, dy.into(), c > 0, ds);
+                    }
+                    block.mask(isa, p, (j, keys), visible);
+                    probabilities(isa, p, keys, lanes, &lse);
+                    score_gradient(isa, p, ds, keys, lanes, &delta, scale);
+                    for (c, to) in head.tiles() {
+                        product_turned(isa, isa, rows, keys, to - c, ds, head.of(qkv, (1, 3), j, c), out);
+                        add(0, i, rows, (c, to), out);
+                        let (q, dy) = (head.of(qkv, (0, 3), i, c), head.of(dy, (0, 1), i, c));
+                        product(isa, isa, keys, rows, to - c, (&*ds).into(), q, false, out);
+                        add(1, j, keys, (c, to), out);
+                        product(isa, isa, keys, rows, to - c, (&*p).into(), dy, false, out);
+                        add(2, j, keys, (c, to), out);
+                    }
+                }
             }
         });
     });
+}
+
+/// A block's log-sums; +inf for rows without a key and lanes without a row, where every probability becomes zero.
+fn lanes_of_lse(lse: &[f32]) -> PerQuery {
+    from_fn(|r| lse.get(r).copied().filter(|&lse| lse != f32::NEG_INFINITY).unwrap_or(f32::INFINITY))
 }

@@ -4,8 +4,8 @@
 //! y_bl = x_bl + gate_b h_bl;      dh_bl = dy_bl gate_b,  dgate_b = sum_l dy_bl h_bl
 //! ```
 //!
-//! Shapes: x, h, y, dy, dh [b, l, d]; m, dm [b, chunks d], the gate one chunk of m; dm is zero in the others. The gradient
-//! of x is dy itself. Sums over positions are in order, a batch element a task.
+//! Shapes: x, h, y, dy, dh [b, l, d]; m, dm [b, chunks d], the gate one chunk of m; dm is zero in the others. The
+//! gradient of x is dy itself. Sums over positions are in order, a batch element a task.
 //! Cost: 2 flops and 12 bytes an element; backward 3 flops and 12 bytes.
 //!
 //! # Source

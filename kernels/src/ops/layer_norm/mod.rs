@@ -5,9 +5,9 @@
 //! g = dy gain:  dx = rstd (g - mean(g) - h mean(g h)),  dgain = sum_n dy h,  dshift = sum_n dy
 //! ```
 //!
-//! Shapes: x, y, dy, dx [.., d]; gain, shift, dgain, dshift [d]; stats [n, 2]. The variance is the biased one, taken around
-//! the mean in a second pass: a large mean costs no accuracy. Without gain (shift), gain is 1 (shift 0).
-//! Cost: 8 n d flops, 8 n d bytes; backward 14 n d flops, 12 n d bytes, once more 8 n d for the column sums.
+//! Shapes: x, y, dy, dx [.., d]; gain, shift, dgain, dshift [d]; stats [n, 2]. The variance is the biased one, taken
+//! around the mean in a second pass: a large mean costs no accuracy. Without gain (shift), gain is 1 (shift 0).
+//! Cost: 8 n d flops, 8 n d bytes; backward 14 n d flops, 12 n d bytes, and 12 n d for the column sums.
 //!
 //! # Source
 //! Ba, Kiros & Hinton (2016), "Layer normalization", equation 4.

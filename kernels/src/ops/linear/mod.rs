@@ -4,9 +4,9 @@
 //! u = x w^T + b,  y = act(u);      dx = du w,   dw = du^T x,   db_o = sum_n du_no
 //! ```
 //!
-//! Shapes: x, dx [.., i]; w, dw [o, i]; b, db [o]; u, y, du [.., o]. The two gradient kernels read du, which they call dy:
-//! the activation's gradient is its own op. The bias is added to a tile of u while it is in registers' reach (`finish` of
-//! the product); y is filled from u by the threads that wrote it.
+//! Shapes: x, dx [.., i]; w, dw [o, i]; b, db [o]; u, y, du [.., o]. The two gradient kernels read du, which they call
+//! dy: the activation's gradient is its own op. The bias is added to a tile of u while it is in registers' reach
+//! (`finish` of the product); y is a second pass over u.
 //! Cost: 2 n o i flops each for u, dx and dw; 4 (n i + o i + n o) bytes.
 //!
 //! # Source

@@ -5,8 +5,8 @@
 //! dx_bl = dy_bl (1 + scale_b),  dshift_b = sum_l dy_bl,  dscale_b = sum_l dy_bl x_bl
 //! ```
 //!
-//! Shapes: x, y, dy, dx [b, l, d]; m, dm [b, chunks d]: shift and scale are two different chunks of m, and dm is zero in the
-//! others. Sums over positions are in order, a batch element a task.
+//! Shapes: x, y, dy, dx [b, l, d]; m, dm [b, chunks d]: shift and scale are two different chunks of m, and dm is zero
+//! in the others. Sums over positions are in order, a batch element a task.
 //! Cost: 2 flops and 8 bytes an element; backward 4 flops and 12 bytes.
 //!
 //! # Source

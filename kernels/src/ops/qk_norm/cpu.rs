@@ -6,7 +6,7 @@ use crate::math::sum;
 const GRAIN: usize = 8192;
 
 /// Normalises every head of q and k, copies v.
-#[expect(clippy::too_many_arguments, reason = "the op's own tensors")]
+#[expect(clippy::too_many_arguments, reason = "the op's parameters, reads and writes")]
 pub fn forward(
     cores: &Cores,
     heads: u32,
@@ -28,7 +28,7 @@ pub fn forward(
 }
 
 /// The gradient of [`forward`].
-#[expect(clippy::too_many_arguments, reason = "the op's own tensors")]
+#[expect(clippy::too_many_arguments, reason = "the op's parameters, reads and writes")]
 pub fn backward(
     cores: &Cores,
     heads: u32,

@@ -1,16 +1,17 @@
-//! RMS norm of every head of q and k, without gains: scores stay bounded however large the weights grow.
+//! RMS norm of every head of q and k, times one gain: scores stay below gain^2 sqrt(d_head) however large the weights
+//! grow.
 //!
 //! ```text
-//! y_h = x_h r_h,  r_h = 1 / sqrt(mean(x_h^2) + eps) for the heads of q and k;  v as it is
-//! dx_h = r_h (dy_h - x_h r_h^2 mean(dy_h x_h))
+//! y_h = gain x_h r_h,  r_h = 1 / sqrt(mean(x_h^2) + eps) for the heads of q and k;  v as it is
+//! dx_h = gain r_h (dy_h - x_h r_h^2 mean(dy_h x_h))
 //! ```
 //!
 //! Shapes: qkv, y, dy, dqkv [b, l, 3 d]; stats [n, 2 heads] = r, the heads of q before those of k.
 //! Cost: 5 flops an element of q and k (backward 9); 8 bytes an element of qkv (backward 12).
 //!
 //! # Source
-//! Henry et al. (2020), "Query-key normalization for transformers", section 3, with RMS for the L2 norm as in Dehghani et al.
-//! (2023), "Scaling vision transformers to 22 billion parameters", section 2.
+//! Henry et al. (2020), "Query-key normalization for transformers", section 3, with RMS for the L2 norm as in Dehghani
+//! et al. (2023), "Scaling vision transformers to 22 billion parameters", section 2.
 
 mod cpu;
 #[cfg(test)]

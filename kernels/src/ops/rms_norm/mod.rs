@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Shapes: x, y, dy, dx [.., d]; gain, dgain [d]; stats [n]. Without gain, gain is 1.
-//! Cost: 5 n d flops, 8 n d bytes; backward 9 n d flops, 12 n d bytes, once more 8 n d for dgain.
+//! Cost: 5 n d flops, 8 n d bytes; backward 9 n d flops, 12 n d bytes, and 8 n d for dgain.
 //!
 //! # Source
 //! Zhang & Sennrich (2019), "Root mean square layer normalization", equation 4.

@@ -1,16 +1,18 @@
-//! Rotary positions: element i of a head's first half and element i of its second half turn by the angle of (position, i).
+//! Rotary positions: element i of a head's first half and element i of its second half turn by the angle of (position,
+//! i).
 //!
 //! ```text
-//! (y_i, y_{i+k}) = (x_i cos - x_{i+k} sin, x_i sin + x_{i+k} cos),  k = d_head / 2,  for the heads of q and k;  v as it is
+//! (y_i, y_{i+k}) = (x_i cos - x_{i+k} sin, x_i sin + x_{i+k} cos),  k = d_head / 2
+//! for the heads of q and k;  v as it is
 //! ```
 //!
-//! Shapes: qkv, y [b, l, 3 d]; table [l, d_head]: the cosines of a position's k angles, then the sines. The gradient is the
-//! rotation back, `inverse`: the same op on dy.
+//! Shapes: qkv, y [b, l, 3 d]; table [l, d_head]: the cosines of a position's k angles, then the sines. The gradient is
+//! the rotation back, `inverse`: the same op on dy.
 //! Cost: 6 flops a pair of q and k; 8 bytes an element of qkv.
 //!
 //! # Source
-//! Su et al. (2021), "RoFormer: enhanced transformer with rotary position embedding", equation 34, with the pairs (i, i + k)
-//! of GPT-NeoX.
+//! Su et al. (2021), "RoFormer: enhanced transformer with rotary position embedding", equation 34, with the pairs (i, i
+//! + k) of GPT-NeoX.
 
 mod cpu;
 #[cfg(test)]
