@@ -1,6 +1,6 @@
 //! Instruction sets, chosen at run time.
 //!
-//! A kernel body is ordinary Rust compiled once per level by [`multiversion!`]: the compiler vectorises the same loops
+//! A kernel body is ordinary Rust compiled once per level by `multiversion!`: the compiler vectorises the same loops
 //! for AVX-512, AVX2 or the baseline, and the level travels as a value.
 
 use std::sync::OnceLock;

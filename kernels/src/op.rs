@@ -176,8 +176,8 @@ pub enum Op {
         /// Whether gain is read and dgain written.
         gain: bool,
     },
-    /// RMS norm of every head, times one gain,  of the q and k thirds of qkv, v copied. Reads qkv [b,l,3d]; writes y [b,l,3d], stats
-    /// [n, 2 heads] = 1 / sqrt(mean + eps), q heads first.
+    /// RMS norm of every head of the q and k thirds of qkv, times one gain; v copied. Reads qkv [b,l,3d]; writes y [b,l,3d],
+    /// stats [n, 2 heads] = 1 / sqrt(mean + eps), q heads first.
     QkNorm {
         /// Heads; d_head = d / heads.
         heads: u32,

@@ -1,6 +1,6 @@
 //! The shape rule of every op: what it writes, given what it reads.
 
-use crate::op::{Activation, Chunk, Hyper, Limit, Op, Rows};
+use crate::op::{Activation, AttentionMask, Chunk, Hyper, Limit, Op, Rows};
 use galatea_tensor::{DType, Shape};
 
 /// A tensor without a place.
@@ -153,7 +153,8 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
         Op::Modulate { shift, scale } => {
             const E: &str = "x [b, l, d] and m [b, chunks d]";
             arity(2, &[F32; 2], E)?;
-            check(rank3(0) && shift.of == scale.of && fits(shift, 1, 0, reads) && fits(scale, 1, 0, reads), E)?;
+            check(rank3(0) && shift.of == scale.of && shift.index != scale.index, "two chunks of one m")?;
+            check(fits(shift, 1, 0, reads) && fits(scale, 1, 0, reads), E)?;
             vec![same(0)]
         }
         Op::ModulateGrad { shift, scale } => {
@@ -182,7 +183,8 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
             check(d_head.is_multiple_of(2) && is(1, &[reads[0].0.dim(1), d_head]), E)?;
             vec![same(0)]
         }
-        Op::Attention { heads, padding, .. } => {
+        Op::Attention { heads, mask, padding } => {
+            check(mask != AttentionMask::BlockCausal(0), "blocks of at least one position")?;
             const E: &str = "qkv [b, l, 3 d] and, with padding, visible u32 [b, l]";
             arity(1 + usize::from(padding), &[F32, U32], E)?;
             check(heads_fit(reads[0].0, heads), E)?;
