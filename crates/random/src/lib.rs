@@ -174,6 +174,16 @@ mod tests {
     }
 
     #[test]
+    fn ndarray_rand_takes_it() {
+        use ndarray_rand::RandomExt;
+        use ndarray_rand::rand_distr::StandardNormal;
+        let draw = || ndarray::Array2::<f32>::random_using((3, 5), StandardNormal, &mut Philox::new(1, 2, 3, 4));
+        let x = draw();
+        assert_eq!(x, draw());
+        assert!(x.iter().all(|x| x.is_finite()) && x.iter().any(|x| *x < 0.0) && x.iter().any(|x| *x > 0.0));
+    }
+
+    #[test]
     fn below_is_uniform() {
         let mut rng = Philox::new(3, 0, 0, 0);
         let mut counts = [0u32; 7];
