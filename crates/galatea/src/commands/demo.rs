@@ -4,6 +4,7 @@ mod grammar;
 mod wish;
 
 use super::flags::positive;
+use super::oracle::price::{Rule, price};
 use crate::failure::Usage;
 use crate::spelling::Spelling;
 use crate::ui::canvas::Painter;
@@ -25,8 +26,8 @@ use wish::Wish;
 const STEPS: u32 = 10_000_000;
 /// Where the model is kept if nobody says otherwise.
 const FOLDER: &str = "runs/demo";
-/// Between two frames of a text that is being carved.
-const FRAME: Duration = Duration::from_millis(90);
+/// Milliseconds between two frames of a text that is being carved, long and short.
+const FRAME: [u64; 2] = [90, 5];
 /// Nats of entropy that a pass of the entropy bound may decide at once.
 const GAMMA: f64 = 0.1;
 
@@ -224,22 +225,25 @@ impl Demo {
             "\n{} texts from nothing, by the order in which positions are decided:\n",
             self.size.samples
         ))?;
-        self.say(format_args!("  {:<34}{:>7}{:>20}", "", "passes", "keep the grammar"))?;
+        self.say(format_args!("  {:<34}{:>7}{:>20}{:>20}", "", "passes", "keep the grammar", "a perfect network"))?;
         let orders = [
-            (Order::Ancestral, "ancestral, 48 steps"),
-            (Order::Entropy, "one word a pass, surest first"),
-            (Order::EntropyBound, "entropy bound, 0.1 nats a pass"),
+            (Order::Ancestral, Rule::Ancestral(self.language.len()), "ancestral, 48 steps"),
+            (Order::Entropy, Rule::Fixed(1), "one word a pass, surest first"),
+            (Order::EntropyBound, Rule::EntropyBound(GAMMA), "entropy bound, 0.1 nats a pass"),
         ];
         let mut shares = Map::new();
         let mut last = None;
-        for (order, name) in orders {
+        for (order, rule, name) in orders {
             let written = self.write(&mut generator, order, &[])?;
             let tally = Tally::of(&self.language, &written.ids);
             let share = tally.share();
             let cell = format!("{:.1} +- {:.1} %", 100.0 * share, 100.0 * tally.error(share));
-            self.say(format_args!("  {name:<34}{:>7.1}{cell:>20}", written.passes))?;
+            // The same order with the exact posterior: what is lost there is lost by deciding positions together.
+            let ceiling = price(&self.language, rule, self.size.samples as u32, self.args.seed)?.valid;
+            let perfect = format!("{:.1} %", 100.0 * ceiling);
+            self.say(format_args!("  {name:<34}{:>7.1}{cell:>20}{perfect:>20}", written.passes))?;
             let row = json!({
-                "share": share, "standard_error": tally.error(share), "passes": written.passes,
+                "share": share, "standard_error": tally.error(share), "passes": written.passes, "perfect_share": ceiling,
                 "seconds": written.seconds, "distinct": tally.distinct,
             });
             shares.insert(order.to_string(), row);
@@ -278,12 +282,14 @@ impl Demo {
         let (mut single, mut many) = (run.generator(1)?, run.generator(self.size.infillings)?);
         let (spelling, mask) = (Spelling::of(&single), single.mask());
         let mut rows = Vec::new();
-        for wish in Wish::all(&self.language) {
+        for (number, wish) in (0..).zip(Wish::all(&self.language)) {
             let fixed = wish.fixed(self.language.len());
             let p = wish.probability(&self.language)?;
             self.say(format_args!("\n{}: {}", wish.text(&self.language), wish.why))?;
-            let mut painter = Painter::new(watch, FRAME);
-            let shown = single.run(&self.sampling(Order::EntropyBound), &fixed, &mut |frame| {
+            let mut painter = Painter::new(watch, Duration::from_millis(FRAME[usize::from(self.args.smoke)]));
+            // One text of each wish, and each of its own.
+            let sampling = Sampling { first_sample: number, ..self.sampling(Order::EntropyBound) };
+            let shown = single.run(&sampling, &fixed, &mut |frame| {
                 painter.paint(frame, |id| if id == mask { " [MASK]".to_owned() } else { spelling.token(id) });
                 ControlFlow::Continue(())
             })?;
@@ -293,15 +299,13 @@ impl Demo {
                 self.say_text(text, "")?;
             }
             let tally = Tally::of(&self.language, &self.write(&mut many, Order::EntropyBound, &fixed)?.ids);
-            let words = if wish.words.len() == 1 { "this word there" } else { "these words there" };
+            let (it, one_in) = (if wish.words.len() == 1 { "it" } else { "them" }, 1.0 / p);
+            let alike = if tally.distinct == tally.texts { "no two are alike" } else { "some are alike" };
+            let Tally { texts, whole, .. } = tally;
             self.say(format_args!("    This one {}.", verdict(&self.language, text)))?;
+            self.say(format_args!("    Of {texts} written around {it}, {whole} keep the grammar, and {alike}."))?;
             self.say(format_args!(
-                "    Of {} written around {}, {} keep the grammar; {} differ. One story in {:.0} has {words} by chance.",
-                tally.texts,
-                if wish.words.len() == 1 { "it" } else { "them" },
-                tally.whole,
-                tally.distinct,
-                1.0 / p,
+                "    Writing from left to right meets {it} by chance, once in {one_in:.0} stories."
             ))?;
             rows.push(json!({
                 "given": wish.text(&self.language), "probability": p, "infillings": tally.texts,

@@ -1,7 +1,7 @@
 //! `galatea oracle`: a diffusion whose network makes no mistake, as a table.
 
 mod exact;
-mod price;
+pub(super) mod price;
 
 use crate::ui::out;
 use exact::{Oracle, stream};

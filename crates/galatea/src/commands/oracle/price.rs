@@ -10,7 +10,7 @@ use galatea_text::language::{Contradiction, ExactDenoiser, ExactModel};
 
 /// A way to write a text.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Rule {
+pub(in crate::commands) enum Rule {
     /// The posterior along this many even steps.
     Ancestral(usize),
     /// This many positions a pass, the surest first.
@@ -22,7 +22,7 @@ pub(super) enum Rule {
 }
 
 /// The rows of the table.
-pub(super) const RULES: [Rule; 11] = [
+pub(in crate::commands) const RULES: [Rule; 11] = [
     Rule::Ancestral(24),
     Rule::Ancestral(48),
     Rule::Ancestral(96),
@@ -38,20 +38,20 @@ pub(super) const RULES: [Rule; 11] = [
 
 /// What a rule costs.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Price {
-    pub(super) rule: Rule,
+pub(in crate::commands) struct Price {
+    pub(in crate::commands) rule: Rule,
     /// The mean number of times that the network was asked.
-    pub(super) passes: f64,
+    pub(in crate::commands) passes: f64,
     /// The share of texts that belong to the source.
-    pub(super) valid: f64,
+    pub(in crate::commands) valid: f64,
     /// The standard error of `valid`.
-    pub(super) error: f64,
+    pub(in crate::commands) error: f64,
     /// The mean -log2 p of those that do; their law is right where it equals the entropy.
-    pub(super) bits: f64,
+    pub(in crate::commands) bits: f64,
 }
 
 impl Rule {
-    pub(super) fn name(self) -> String {
+    pub(in crate::commands) fn name(self) -> String {
         match self {
             Rule::Ancestral(steps) => format!("ancestral, {steps} steps"),
             Rule::Fixed(1) => "one word a pass, surest first".to_owned(),
@@ -100,7 +100,12 @@ impl Rule {
 }
 
 /// The price of `rule`, from `samples` texts.
-pub(super) fn price<M: ExactModel>(model: &M, rule: Rule, samples: u32, seed: u64) -> anyhow::Result<Price> {
+pub(in crate::commands) fn price<M: ExactModel>(
+    model: &M,
+    rule: Rule,
+    samples: u32,
+    seed: u64,
+) -> anyhow::Result<Price> {
     let (mut passes, mut valid, mut bits) = (0.0, 0.0, 0.0);
     for number in 0..samples {
         let (x, calls) = rule.write(model, seed, number)?;
