@@ -105,6 +105,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         let message = format!("{} holds a run already", demo.args.folder().display());
         return Err(Usage::new(message, "name another folder with --out").into());
     }
+    // A folder that cannot be written is told before the time is spent.
+    let probe = demo.args.folder().join(format!(".demo.{}.tmp", std::process::id()));
+    fs::create_dir_all(demo.args.folder())
+        .and_then(|()| fs::write(&probe, []))
+        .and_then(|()| fs::remove_file(&probe))
+        .with_context(|| format!("cannot keep a model in {}", demo.args.folder().display()))?;
     let mut run = Run::start(demo.args.config())?;
     demo.introduce(&run)?;
     demo.train(&mut run)?;
