@@ -57,7 +57,8 @@ impl Vocabulary {
     /// One token as it is shown.
     pub fn token(&self, id: u32) -> String {
         match self {
-            Vocabulary::Language(language, _) => language.word(id).unwrap_or("[MASK]").to_owned(),
+            Vocabulary::Language(_, _) if id as usize >= self.len() => galatea_text::tokenizer::MASK.to_owned(),
+            Vocabulary::Language(language, _) => language.word(id).unwrap_or_default().to_owned(),
             Vocabulary::Text(tokenizer) => tokenizer.token(id).unwrap_or_default().into_owned(),
         }
     }
