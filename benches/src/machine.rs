@@ -26,7 +26,7 @@ impl Machine {
     /// A core that has one such unit, or runs slower under wide vectors, has a lower peak than this says.
     pub fn peak(&mut self, threads: usize) -> f64 {
         let per_cycle = match Isa::detect() {
-            Isa::Avx512 => 64.0,
+            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => 64.0,
             Isa::Avx2 => 32.0,
             // Four lanes, multiplications and additions apart.
             Isa::Portable => 16.0,

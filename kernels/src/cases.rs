@@ -5,9 +5,14 @@ use crate::cpu::Cpu;
 use crate::isa::Isa;
 use crate::op::Op;
 use crate::program::{Inst, Program};
+use crate::real::Real;
 use crate::slots::slots;
 use galatea_random::Philox;
-use galatea_tensor::{DType, Region, Shape, Slot};
+use galatea_tensor::{DType, Region, Shape, Slot, bf16};
+
+/// Tolerance of an output in bf16 whose inputs were rounded before the reference saw them: one unit in the last of eight
+/// bits, twice the rounding of the output, which leaves a half for the arithmetic in f32 before it.
+pub(crate) const BF16: f64 = 1.0 / 256.0;
 
 /// A tensor on the host.
 #[derive(Clone, Debug)]
@@ -19,6 +24,7 @@ pub(crate) struct Host {
 #[derive(Clone, Debug)]
 pub(crate) enum Data {
     F32(Vec<f32>),
+    Bf16(Vec<bf16>),
     U32(Vec<u32>),
 }
 
@@ -40,6 +46,12 @@ impl Host {
         Self::f32(dims, (0..len).map(|_| rng.normal() as f32).collect())
     }
 
+    /// This tensor rounded to bf16.
+    pub(crate) fn bf16(&self) -> Self {
+        let Data::F32(x) = &self.data else { panic!("only f32 tensors are rounded") };
+        Self { shape: self.shape, data: Data::Bf16(x.iter().map(|&x| bf16::store(x)).collect()) }
+    }
+
     /// What an output holds before the op: NaN, so that an element left unwritten shows.
     pub(crate) fn poison(dims: &[usize]) -> Self {
         Self::f32(dims, vec![f32::NAN; Shape::new(dims).len()])
@@ -49,6 +61,7 @@ impl Host {
     pub(crate) fn f64(&self) -> Vec<f64> {
         match &self.data {
             Data::F32(x) => x.iter().map(|&x| f64::from(x)).collect(),
+            Data::Bf16(x) => x.iter().map(|&x| f64::from(x)).collect(),
             Data::U32(x) => x.iter().map(|&x| f64::from(x)).collect(),
         }
     }
@@ -56,6 +69,7 @@ impl Host {
     fn dtype(&self) -> DType {
         match self.data {
             Data::F32(_) => DType::F32,
+            Data::Bf16(_) => DType::Bf16,
             Data::U32(_) => DType::U32,
         }
     }
@@ -81,6 +95,7 @@ pub(crate) fn run(isa: Isa, threads: usize, op: Op, reads: &[Host], in_place: &[
     let mut memory = cpu.allocate(&program).expect("a small allocation");
     let upload = |cpu: &mut Cpu, memory: &mut _, slot: Slot, host: &Host| match &host.data {
         Data::F32(x) => cpu.upload(memory, slot, x).expect("upload"),
+        Data::Bf16(x) => cpu.upload(memory, slot, x).expect("upload"),
         Data::U32(x) => cpu.upload(memory, slot, x).expect("upload"),
     };
     for (slot, host) in read_slots.iter().zip(reads) {
@@ -91,12 +106,14 @@ pub(crate) fn run(isa: Isa, threads: usize, op: Op, reads: &[Host], in_place: &[
         match (in_place.get(i), slot.dtype) {
             (Some(host), _) => upload(&mut cpu, &mut memory, *slot, host),
             (None, DType::F32) => upload(&mut cpu, &mut memory, *slot, &Host::poison(&dims)),
+            (None, DType::Bf16) => upload(&mut cpu, &mut memory, *slot, &Host::poison(&dims).bf16()),
             (None, _) => upload(&mut cpu, &mut memory, *slot, &Host::u32(&dims, vec![u32::MAX; slot.shape.len()])),
         }
     }
     cpu.run(&mut memory, &program).expect("a program of one op");
     let download = |slot: &Slot| match slot.dtype {
         DType::U32 => memory.get::<u32>(slot).iter().map(|&x| f64::from(x)).collect(),
+        DType::Bf16 => memory.get::<bf16>(slot).iter().map(|&x| f64::from(x)).collect(),
         _ => memory.get::<f32>(slot).iter().map(|&x| f64::from(x)).collect(),
     };
     write_slots.iter().map(download).collect()

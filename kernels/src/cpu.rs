@@ -6,7 +6,7 @@ use crate::op::{Activation, Op};
 use crate::ops;
 use crate::pool::Pool;
 use crate::program::{Inst, Program};
-use galatea_tensor::{Elem, Memory, Slot};
+use galatea_tensor::{DType, Elem, Memory, Slot, bf16};
 
 /// What a CPU kernel runs on: threads and an instruction level.
 pub struct Cores {
@@ -96,30 +96,52 @@ impl Backend for Cpu {
     }
 }
 
+/// The slots of one instruction as slices.
+#[derive(Clone, Copy)]
+struct Operands<'a> {
+    memory: &'a Memory,
+    inst: &'a Inst,
+}
+
+impl<'a> Operands<'a> {
+    fn read<T: Elem>(self, i: usize) -> &'a [T] {
+        // SAFETY: no write of this instruction overlaps a read (verified by `Program::new`), and nothing else runs.
+        unsafe { self.memory.read(&self.inst.reads[i]) }
+    }
+
+    fn write<T: Elem>(self, i: usize) -> &'a mut [T] {
+        // SAFETY: the writes of an instruction are disjoint from its reads and each other (verified by `Program::new`),
+        // and every arm of `execute` takes each of them once.
+        unsafe { self.memory.write(&self.inst.writes[i]) }
+    }
+}
+
+/// Evaluates `$body` with `$T` the element type of an activation: bf16 or f32 (`slots` lets no other pass).
+macro_rules! real {
+    ($dtype:expr, $T:ident => $body:expr) => {
+        match $dtype {
+            DType::Bf16 => {
+                type $T = bf16;
+                $body
+            }
+            DType::F32 | DType::F16 | DType::U32 => {
+                type $T = f32;
+                $body
+            }
+        }
+    };
+}
+
 /// Runs one instruction.
 fn execute(cores: &Cores, memory: &Memory, inst: &Inst) {
-    let read = |i: usize| -> &[f32] {
-        // SAFETY: no write of this instruction overlaps a read (verified by `Program::new`), and nothing else runs.
-        unsafe { memory.read(&inst.reads[i]) }
-    };
-    let ids = |i: usize| -> &[u32] {
-        // SAFETY: as for `read`.
-        unsafe { memory.read(&inst.reads[i]) }
-    };
-    let write = |i: usize| -> &mut [f32] {
-        // SAFETY: the writes of an instruction are disjoint from its reads and each other (verified by `Program::new`), and
-        // every arm below takes each of them once.
-        unsafe { memory.write(&inst.writes[i]) }
-    };
-    let write_ids = |i: usize| -> &mut [u32] {
-        // SAFETY: as for `write`.
-        unsafe { memory.write(&inst.writes[i]) }
-    };
+    let at = Operands { memory, inst };
+    let (read, write) = (|i: usize| at.read::<f32>(i), |i: usize| at.write::<f32>(i));
+    let (ids, write_ids) = (|i: usize| at.read::<u32>(i), |i: usize| at.write::<u32>(i));
     let cols = |i: usize| inst.reads[i].shape.cols();
     let dim = |i: usize, d: usize| inst.reads[i].shape.dim(d);
     // exhaustive: no wildcard arm
     match inst.op {
-        Op::Add => ops::add::add(cores, read(0), read(1), write(0)),
+        Op::Add => real!(inst.reads[0].dtype, X => ops::add::add::<X>(cores, at.read(0), at.read(1), at.write(0))),
         Op::Accumulate => ops::add::accumulate(cores, read(0), write(0)),
         Op::AddRows { over } => ops::add_rows::forward(cores, over, dim(0, 1), cols(0), read(0), read(1), write(0)),
         Op::AddRowsGrad { over } => ops::add_rows::backward(cores, over, dim(0, 1), cols(0), read(0), write(0)),

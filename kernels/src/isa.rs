@@ -1,7 +1,8 @@
 //! Instruction sets, chosen at run time.
 //!
 //! A kernel body is ordinary Rust compiled once per level by `multiversion!`: the compiler vectorises the same loops
-//! for AVX-512, AVX2 or the baseline, and the level travels as a value.
+//! for AVX-512, AVX2 or the baseline, and the level travels as a value. The two levels above AVX-512 differ in the matrix
+//! product alone.
 
 use std::sync::OnceLock;
 
@@ -14,31 +15,45 @@ pub enum Isa {
     Avx2,
     /// 512-bit vectors.
     Avx512,
+    /// 512-bit vectors that multiply pairs of bf16.
+    Avx512Bf16,
+    /// Tiles of bf16 beside them.
+    Amx,
 }
 
 impl Isa {
-    /// The best level of this machine, or the lower one that `GALATEA_ISA` (`portable`, `avx2`, `avx512`) asks for.
+    /// Every level, from least to most.
+    pub const ALL: [Isa; 5] = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16, Isa::Amx];
+
+    /// The best level of this machine, or the lower one that `GALATEA_ISA` (a [`Isa::name`]) asks for.
     pub fn detect() -> Isa {
         static LEVEL: OnceLock<Isa> = OnceLock::new();
         *LEVEL.get_or_init(|| {
-            let best = Isa::best();
-            match std::env::var("GALATEA_ISA").as_deref() {
-                Ok("portable") => Isa::Portable,
-                Ok("avx2") => best.min(Isa::Avx2),
-                _ => best,
-            }
+            let asked = std::env::var("GALATEA_ISA").ok();
+            let named = asked.and_then(|asked| Isa::ALL.into_iter().find(|isa| isa.name() == asked));
+            named.map_or(Isa::best(), |isa| isa.min(Isa::best()))
         })
     }
 
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     fn best() -> Isa {
-        if ["avx512f", "avx512bw", "avx512dq", "avx512vl"].iter().all(|f| has(f)) && has("fma") {
-            Isa::Avx512
-        } else if has("avx2") && has("fma") {
-            Isa::Avx2
-        } else {
-            Isa::Portable
-        }
+        static BEST: OnceLock<Isa> = OnceLock::new();
+        *BEST.get_or_init(|| {
+            if !(is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")) {
+                return Isa::Portable;
+            }
+            let wide = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl");
+            if !wide {
+                return Isa::Avx2;
+            }
+            if !is_x86_feature_detected!("avx512bf16") {
+                return Isa::Avx512;
+            }
+            if crate::gemm::tiles::granted() { Isa::Amx } else { Isa::Avx512Bf16 }
+        })
     }
 
     #[cfg(any(not(target_arch = "x86_64"), miri))]
@@ -48,60 +63,57 @@ impl Isa {
 
     /// The levels this machine can run, for tests that force each.
     pub fn available() -> impl Iterator<Item = Isa> {
-        [Isa::Portable, Isa::Avx2, Isa::Avx512].into_iter().filter(|&isa| isa <= Isa::best())
+        Isa::ALL.into_iter().filter(|&isa| isa <= Isa::best())
     }
 
-    /// The name printed by benches and `inspect`.
+    /// The name printed by benches and `inspect`, and read from `GALATEA_ISA`.
     pub fn name(self) -> &'static str {
         match self {
             Isa::Portable => "portable",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
+            Isa::Avx512Bf16 => "avx512bf16",
+            Isa::Amx => "amx",
         }
-    }
-}
-
-#[cfg(all(target_arch = "x86_64", not(miri)))]
-fn has(feature: &str) -> bool {
-    match feature {
-        "avx512f" => is_x86_feature_detected!("avx512f"),
-        "avx512bw" => is_x86_feature_detected!("avx512bw"),
-        "avx512dq" => is_x86_feature_detected!("avx512dq"),
-        "avx512vl" => is_x86_feature_detected!("avx512vl"),
-        "avx2" => is_x86_feature_detected!("avx2"),
-        "fma" => is_x86_feature_detected!("fma"),
-        _ => false,
     }
 }
 
 /// Defines `fn name(isa: Isa, args..) -> ret` whose body is compiled for every level. Helpers it calls must be
 /// `#[inline(always)]` to be compiled with it; closures inside are. `return` leaves the body, not the dispatcher.
 macro_rules! multiversion {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+    (
+        $(#[$meta:meta])*
+        $vis:vis fn $name:ident $(<$($g:ident: $bound:ident),+>)? ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block
+    ) => {
         $(#[$meta])*
         #[allow(clippy::too_many_arguments)]
-        $vis fn $name(isa: $crate::isa::Isa, $($arg: $ty),*) $(-> $ret)? {
+        $vis fn $name $(<$($g: $bound),+>)? (isa: $crate::isa::Isa, $($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
             #[allow(clippy::too_many_arguments)]
-            fn body($($arg: $ty),*) $(-> $ret)? $body
+            fn body $(<$($g: $bound),+>)? ($($arg: $ty),*) $(-> $ret)? $body
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
             #[allow(clippy::too_many_arguments)]
-            fn avx512($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
+            fn avx512 $(<$($g: $bound),+>)? ($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
             #[allow(clippy::too_many_arguments)]
-            fn avx2($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
+            fn avx2 $(<$($g: $bound),+>)? ($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
             match isa {
                 // SAFETY: an `Isa` above `Portable` exists only where `Isa::best` found its features on this machine.
                 #[cfg(target_arch = "x86_64")]
-                $crate::isa::Isa::Avx512 => unsafe { avx512($($arg),*) },
+                $crate::isa::Isa::Avx512 | $crate::isa::Isa::Avx512Bf16 | $crate::isa::Isa::Amx => unsafe {
+                    avx512($($arg),*)
+                },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
                 $crate::isa::Isa::Avx2 => unsafe { avx2($($arg),*) },
                 $crate::isa::Isa::Portable => body($($arg),*),
                 #[cfg(not(target_arch = "x86_64"))]
-                $crate::isa::Isa::Avx2 | $crate::isa::Isa::Avx512 => body($($arg),*),
+                $crate::isa::Isa::Avx2
+                | $crate::isa::Isa::Avx512
+                | $crate::isa::Isa::Avx512Bf16
+                | $crate::isa::Isa::Amx => body($($arg),*),
             }
         }
     };

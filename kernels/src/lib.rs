@@ -16,6 +16,7 @@ mod op;
 pub mod ops;
 pub mod pool;
 mod program;
+mod real;
 mod slots;
 
 pub use backend::Backend;
@@ -24,4 +25,5 @@ pub use cpu::Cpu;
 pub use isa::Isa;
 pub use op::{Activation, AdamW, AttentionMask, Chunk, Hyper, Limit, Muon, Op, Rows};
 pub use program::{Constant, Inst, Program, VerifyError};
+pub use real::Real;
 pub use slots::{Kind, ShapeError, slots};

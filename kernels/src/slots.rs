@@ -18,7 +18,7 @@ pub struct ShapeError {
     pub found: String,
 }
 
-use DType::{F32, U32};
+use DType::{Bf16, F32, U32};
 
 /// The tensors that `op` writes when it reads tensors of these kinds.
 ///
@@ -32,14 +32,17 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
     let arity = |n: usize, types: &[DType], expected: &'static str| {
         check(reads.len() == n && reads.iter().zip(types).all(|(r, t)| r.1 == *t), expected)
     };
+    // The element type of an activation: that of read `i` if it can be one.
+    let real = |i: usize| reads.get(i).map_or(F32, |r| if r.1 == Bf16 { Bf16 } else { F32 });
     let is = |i: usize, dims: &[usize]| reads[i].0 == Shape::new(dims);
     let rank3 = |i: usize| reads[i].0.rank() == 3;
     let d3 = |i: usize| (reads[i].0.dim(0), reads[i].0.dim(1), reads[i].0.dim(2));
     // exhaustive: no wildcard arm
     Ok(match *op {
         Op::Add => {
-            arity(2, &[F32; 2], "two f32 tensors of one shape")?;
-            check(reads[0].0 == reads[1].0, "two f32 tensors of one shape")?;
+            const E: &str = "two tensors of one shape and type, f32 or bf16";
+            arity(2, &[real(0); 2], E)?;
+            check(reads[0].0 == reads[1].0, E)?;
             vec![same(0)]
         }
         Op::Accumulate => {

@@ -1,15 +1,16 @@
 use crate::cpu::Cores;
 use crate::isa::multiversion;
+use crate::real::Real;
 
 /// Elements of one task.
 const GRAIN: usize = 16_384;
 
 /// y = a + b.
-pub fn add(cores: &Cores, a: &[f32], b: &[f32], y: &mut [f32]) {
+pub fn add<X: Real>(cores: &Cores, a: &[X], b: &[X], y: &mut [X]) {
     multiversion! {
-        fn piece(a: &[f32], b: &[f32], y: &mut [f32]) {
+        fn piece<X: Real>(a: &[X], b: &[X], y: &mut [X]) {
             for ((y, a), b) in y.iter_mut().zip(a).zip(b) {
-                *y = a + b;
+                *y = X::store(a.load() + b.load());
             }
         }
     }

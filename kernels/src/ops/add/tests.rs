@@ -1,5 +1,5 @@
 use super::reference;
-use crate::cases::{Host, check};
+use crate::cases::{BF16, Host, check};
 use crate::op::Op;
 
 /// One rounding of a sum.
@@ -12,7 +12,10 @@ fn kernels_equal_reference() {
         let (a, b) = (Host::normal(dims, 1), Host::normal(dims, 2));
         let truth = [reference::add(&a.f64(), &b.f64())];
         check(Op::Add, &[a.clone(), b.clone()], &[], &truth, TOLERANCE);
-        check(Op::Accumulate, &[a], &[b], &truth, TOLERANCE);
+        check(Op::Accumulate, &[a.clone()], &[b.clone()], &truth, TOLERANCE);
+        let (a, b) = (a.bf16(), b.bf16());
+        let truth = [reference::add(&a.f64(), &b.f64())];
+        check(Op::Add, &[a, b], &[], &truth, BF16);
     }
 }
 

@@ -45,7 +45,7 @@ multiversion! {
         out: &mut Tile,
     ) {
         match level {
-            Isa::Avx512 => by_rows::<true, true>(rows, depth, cols, w, x, add, out),
+            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => by_rows::<true, true>(rows, depth, cols, w, x, add, out),
             Isa::Avx2 => by_rows::<false, true>(rows, depth, cols, w, x, add, out),
             Isa::Portable => by_rows::<false, false>(rows, depth, cols, w, x, add, out),
         }
@@ -64,7 +64,7 @@ multiversion! {
         out: &mut Tile,
     ) {
         match level {
-            Isa::Avx512 => by_columns::<true, true>(rows, depth, cols, w, x, out),
+            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => by_columns::<true, true>(rows, depth, cols, w, x, out),
             Isa::Avx2 => by_columns::<false, true>(rows, depth, cols, w, x, out),
             Isa::Portable => by_columns::<false, false>(rows, depth, cols, w, x, out),
         }

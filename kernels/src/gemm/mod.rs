@@ -4,6 +4,8 @@
 //! keeps an MR x NR tile of C in registers. A task is a fixed tile of C over the whole of k, so the sum over k has one
 //! order for any number of threads.
 
+pub(crate) mod tiles;
+
 use crate::isa::Isa;
 use crate::pool::{Pieces, Pool};
 use std::cell::RefCell;
@@ -216,12 +218,12 @@ fn micro(isa: Isa, depth: usize, a: &[f32], b: &[f32], tile: &mut [f32; MR * NR]
     match isa {
         // SAFETY: `Isa::Avx512` exists only where `Isa::best` found AVX-512F.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => unsafe { micro_avx512(depth, a, b, tile) },
+        Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => unsafe { micro_avx512(depth, a, b, tile) },
         // SAFETY: `Isa::Avx2` exists only where `Isa::best` found AVX2 and FMA.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => unsafe { micro_avx2(depth, a, b, tile) },
         #[cfg(not(target_arch = "x86_64"))]
-        Isa::Avx512 | Isa::Avx2 => micro_portable(depth, a, b, tile),
+        Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx | Isa::Avx2 => micro_portable(depth, a, b, tile),
         Isa::Portable => micro_portable(depth, a, b, tile),
     }
 }
