@@ -1,7 +1,8 @@
 //! The matrix product in the shapes of a base-size encoder and of the demonstration.
 
 use galatea_benches::{Bench, Launch, normals};
-use galatea_kernels::gemm::{Factor, Layout, Store, product};
+use galatea_kernels::cpu::Cores;
+use galatea_kernels::gemm::{Factor, Layout, Precision, product};
 use galatea_kernels::pool::Pool;
 use galatea_kernels::{Cost, Isa};
 
@@ -26,14 +27,14 @@ fn main() {
         for threads in [1, 2] {
             bench.run("gemm", &format!("{layouts}_{m}x{n}x{k}"), threads, &[launch], || {
                 let (a, b, mut c) = (normals(m * k, 1), normals(k * n, 2), vec![0.0; m * n]);
-                let (pool, isa) = (Pool::new(threads), Isa::detect());
+                let cores = Cores { pool: Pool::new(threads), isa: Isa::detect() };
                 let layout =
                     |at: usize| if layouts.as_bytes()[at] == b't' { Layout::Transposed } else { Layout::Normal };
                 let (at, bt) = (layout(0), layout(1));
                 move || {
-                    let a = Factor::new(&a, if at == Layout::Normal { k } else { m }, at);
-                    let b = Factor::new(&b, if bt == Layout::Normal { n } else { k }, bt);
-                    product(&pool, isa, (m, n, k), a, b, &mut c, Store::Write);
+                    let a = Factor::new(&a[..], if at == Layout::Normal { k } else { m }, at);
+                    let b = Factor::new(&b[..], if bt == Layout::Normal { n } else { k }, bt);
+                    product(&cores, Precision::F32, (m, n, k), a, b, &mut c[..]);
                 }
             });
         }

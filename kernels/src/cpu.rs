@@ -1,6 +1,7 @@
 //! The CPU backend.
 
 use crate::backend::Backend;
+use crate::gemm::{Elements, ElementsMut};
 use crate::isa::Isa;
 use crate::op::{Activation, Op};
 use crate::ops;
@@ -96,6 +97,22 @@ impl Backend for Cpu {
     }
 }
 
+/// Evaluates `$body` with `$T` the element type of an activation: bf16 or f32 (`slots` lets no other pass).
+macro_rules! real {
+    ($dtype:expr, $T:ident => $body:expr) => {
+        match $dtype {
+            DType::Bf16 => {
+                type $T = bf16;
+                $body
+            }
+            DType::F32 | DType::F16 | DType::U32 => {
+                type $T = f32;
+                $body
+            }
+        }
+    };
+}
+
 /// The slots of one instruction as slices.
 #[derive(Clone, Copy)]
 struct Operands<'a> {
@@ -114,22 +131,14 @@ impl<'a> Operands<'a> {
         // and every arm of `execute` takes each of them once.
         unsafe { self.memory.write(&self.inst.writes[i]) }
     }
-}
 
-/// Evaluates `$body` with `$T` the element type of an activation: bf16 or f32 (`slots` lets no other pass).
-macro_rules! real {
-    ($dtype:expr, $T:ident => $body:expr) => {
-        match $dtype {
-            DType::Bf16 => {
-                type $T = bf16;
-                $body
-            }
-            DType::F32 | DType::F16 | DType::U32 => {
-                type $T = f32;
-                $body
-            }
-        }
-    };
+    fn elements(self, i: usize) -> Elements<'a> {
+        real!(self.inst.reads[i].dtype, X => self.read::<X>(i).into())
+    }
+
+    fn elements_mut(self, i: usize) -> ElementsMut<'a> {
+        real!(self.inst.writes[i].dtype, X => self.write::<X>(i).into())
+    }
 }
 
 /// Runs one instruction.
@@ -149,12 +158,13 @@ fn execute(cores: &Cores, memory: &Memory, inst: &Inst) {
         Op::ActivateGrad { activation } => ops::activation::backward(cores, activation, read(0), read(1), write(0)),
         Op::Linear { bias, activation } => {
             let b = bias.then(|| read(2));
-            let u = (activation != Activation::None).then(|| write(1));
-            ops::linear::forward(cores, activation, cols(0), read(0), read(1), b, write(0), u);
+            let u = (activation != Activation::None).then(|| at.elements_mut(1));
+            ops::linear::forward(cores, activation, cols(0), at.elements(0), at.elements(1), b, at.elements_mut(0), u);
         }
-        Op::LinearDx => ops::linear::dx(cores, cols(0), read(0), read(1), write(0)),
+        Op::LinearDx => ops::linear::dx(cores, cols(0), at.elements(0), at.elements(1), at.elements_mut(0)),
         Op::LinearDw { bias } => {
-            ops::linear::dw(cores, cols(0), cols(1), read(0), read(1), write(0), bias.then(|| write(1)));
+            let (dw, db) = (write(0), bias.then(|| write(1)));
+            ops::linear::dw(cores, cols(0), cols(1), at.elements(0), at.elements(1), dw, db);
         }
         Op::Embedding => ops::embedding::forward(cores, cols(1), ids(0), read(1), write(0)),
         Op::EmbeddingGrad { .. } => ops::embedding::backward(cores, cols(1), ids(0), read(1), write(0)),

@@ -74,22 +74,22 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
         }
         Op::Linear { bias, activation } => {
             const E: &str = "x [.., i], w [o, i] and, with a bias, b [o]";
-            arity(2 + usize::from(bias), &[F32; 3], E)?;
+            arity(2 + usize::from(bias), &[real(0), real(1), F32], E)?;
             check(reads[1].0.rank() == 2 && reads[0].0.cols() == reads[1].0.dim(1), E)?;
             let o = reads[1].0.dim(0);
             check(!bias || is(2, &[o]), E)?;
-            let y = (reads[0].0.with_cols(o), F32);
+            let y = (reads[0].0.with_cols(o), real(1));
             vec![y; if activation == Activation::None { 1 } else { 2 }]
         }
         Op::LinearDx => {
             const E: &str = "dy [.., o] and w [o, i]";
-            arity(2, &[F32; 2], E)?;
+            arity(2, &[real(0), real(1)], E)?;
             check(reads[1].0.rank() == 2 && reads[0].0.cols() == reads[1].0.dim(0), E)?;
-            vec![(reads[0].0.with_cols(reads[1].0.dim(1)), F32)]
+            vec![(reads[0].0.with_cols(reads[1].0.dim(1)), real(1))]
         }
         Op::LinearDw { bias } => {
             const E: &str = "dy [.., o] and x [.., i] with the same rows";
-            arity(2, &[F32; 2], E)?;
+            arity(2, &[real(0), real(1)], E)?;
             check(reads[0].0.rows() == reads[1].0.rows(), E)?;
             let (o, i) = (reads[0].0.cols(), reads[1].0.cols());
             let mut out = vec![f(&[o, i])];

@@ -1,42 +1,44 @@
-//! The matrix product: C = op(A) op(B) in f32, blocked and packed, for three instruction levels.
+//! The matrix product C = op(A) op(B): blocked, packed, in f32 or in bf16 with f32 sums, for every instruction level.
 //!
-//! Panels of B ([k, NR] slices) are packed once per task, blocks of A are packed per `MR` rows, and the micro-kernel
-//! keeps an MR x NR tile of C in registers. A task is a fixed tile of C over the whole of k, so the sum over k has one
-//! order for any number of threads.
+//! C is cut into tasks by its shape alone, and a task sums over the whole of k in one order, so no bit depends on the number
+//! of threads. Within a task k is cut into blocks. Of each block B is packed into panels as wide as the micro-kernel's tile;
+//! A is read where it lies when its words are there already, and packed when it has to be transposed or rounded. Tiles of C
+//! are summed in a buffer of the thread, and the last block hands each to the [`Epilogue`] while it is in cache.
+//!
+//! Factors may be f32 or bf16 in any combination; [`Precision`] says what is multiplied. Where the processor multiplies no
+//! bf16, the factors are rounded to bf16 all the same and multiplied in f32.
 
+mod finish;
+mod pack;
 pub(crate) mod tiles;
+mod vector;
 
+pub use finish::Epilogue;
+
+use crate::cpu::Cores;
 use crate::isa::Isa;
-use crate::pool::{Pieces, Pool};
+use finish::{Finish, Output};
+use galatea_tensor::bf16;
+use pack::{Order, Part, Word, pack};
 use std::cell::RefCell;
+use vector::{COLS, Product, ROWS, Strip};
 
-/// Rows of the register tile.
-const MR: usize = 8;
-/// Columns of the register tile: three 512-bit vectors.
-const NR: usize = 48;
-/// Depth of a packed block: an A block of MR x KC and a B panel of KC x NR (72 KiB) stay in L1 and L2.
-const KC: usize = 384;
-/// Most columns of C that a task owns.
-const TASK_COLS: usize = 4 * NR;
-/// Most rows of C that a task owns.
-const TASK_ROWS: usize = 192;
+/// Most rows of C that a task owns: they share each packed panel of B, whose packing is then a few percent of the work.
+const TASK_ROWS: usize = 256;
+/// Most words along k that are packed at once: a strip of A stays in L1, a panel of B (72 KiB) in L2.
+const DEPTH: usize = 384;
+/// The same for tiles: 32 rows of A and of B (16 KiB each) stay in L1 together.
+const TILE_DEPTH: usize = 128;
+/// Most rows of a task on tiles, which multiply so fast that packing B weighs more.
+const TILE_TASK_ROWS: usize = 1024;
+/// Most panels of a task when k takes several blocks: as many tiles of C wait for the next.
+const PANELS: usize = 4;
+/// Most panels of a task when k is one block: a packed A is used as often.
+const PANELS_AT_ONCE: usize = 16;
+/// Most rows of tiles of C that wait for the next block of k, times panels.
+const WAITING: usize = TASK_ROWS * PANELS;
 /// Fewer tasks than this are cut smaller, so that a few threads share a small product evenly.
-const TASKS: usize = 8;
-
-/// Rows and columns of a task's tile: a function of the shape alone, so that no bit depends on the machine.
-fn tile(m: usize, n: usize) -> (usize, usize) {
-    let (mut rows, mut cols) = (TASK_ROWS, TASK_COLS);
-    while m.div_ceil(rows) * n.div_ceil(cols) < TASKS && (rows > 4 * MR || cols > NR) {
-        if cols > NR && (n > NR || rows <= 4 * MR) && cols >= rows.min(n) {
-            cols -= NR;
-        } else if rows > 4 * MR {
-            rows -= 2 * MR;
-        } else {
-            cols -= NR;
-        }
-    }
-    (rows, cols)
-}
+const TASKS: usize = 12;
 
 /// How a factor lies in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,11 +49,89 @@ pub enum Layout {
     Transposed,
 }
 
+/// Elements of a matrix.
+#[derive(Clone, Copy, Debug)]
+pub enum Elements<'a> {
+    /// In f32.
+    F32(&'a [f32]),
+    /// In bf16.
+    Bf16(&'a [bf16]),
+}
+
+/// Elements of a matrix to write.
+#[derive(Debug)]
+pub enum ElementsMut<'a> {
+    /// In f32.
+    F32(&'a mut [f32]),
+    /// In bf16.
+    Bf16(&'a mut [bf16]),
+}
+
+impl<'a> From<&'a [f32]> for Elements<'a> {
+    fn from(x: &'a [f32]) -> Self {
+        Elements::F32(x)
+    }
+}
+
+impl<'a> From<&'a [bf16]> for Elements<'a> {
+    fn from(x: &'a [bf16]) -> Self {
+        Elements::Bf16(x)
+    }
+}
+
+impl<'a> From<&'a mut [f32]> for ElementsMut<'a> {
+    fn from(x: &'a mut [f32]) -> Self {
+        ElementsMut::F32(x)
+    }
+}
+
+impl<'a> From<&'a mut [bf16]> for ElementsMut<'a> {
+    fn from(x: &'a mut [bf16]) -> Self {
+        ElementsMut::Bf16(x)
+    }
+}
+
+impl Elements<'_> {
+    /// The number of elements.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Elements::F32(x) => x.len(),
+            Elements::Bf16(x) => x.len(),
+        }
+    }
+
+    /// What a product with this factor is made of, where the factor decides.
+    pub(crate) fn precision(&self) -> Precision {
+        match self {
+            Elements::F32(_) => Precision::F32,
+            Elements::Bf16(_) => Precision::Bf16,
+        }
+    }
+
+    /// The elements from `at` on as words, or `None` if a word holds something else.
+    fn words(&self, at: usize, word: Word) -> Option<*const u32> {
+        match (self, word) {
+            (Elements::F32(x), Word::Single) => Some(x[at..].as_ptr().cast()),
+            (Elements::Bf16(x), Word::Pair) => Some(x[at..].as_ptr().cast()),
+            (Elements::F32(_) | Elements::Bf16(_), Word::Single | Word::Rounded | Word::Pair) => None,
+        }
+    }
+}
+
+impl ElementsMut<'_> {
+    fn len(&self) -> usize {
+        match self {
+            ElementsMut::F32(x) => x.len(),
+            ElementsMut::Bf16(x) => x.len(),
+        }
+    }
+}
+
 /// A factor of a product, row-major with `stride` elements between rows.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Factor<'a> {
     /// The elements.
-    pub data: &'a [f32],
+    pub data: Elements<'a>,
     /// Elements from one row to the next.
     pub stride: usize,
     /// How it lies in memory.
@@ -60,294 +140,326 @@ pub struct Factor<'a> {
 
 impl<'a> Factor<'a> {
     /// A dense factor with rows of `cols` elements as they lie in memory.
-    pub fn new(data: &'a [f32], cols: usize, layout: Layout) -> Self {
-        Self { data, stride: cols, layout }
+    pub fn new(data: impl Into<Elements<'a>>, cols: usize, layout: Layout) -> Self {
+        Self { data: data.into(), stride: cols, layout }
+    }
+
+    #[track_caller]
+    fn check(&self, rows: usize, cols: usize) {
+        let (rows, cols) = if self.layout == Layout::Normal { (rows, cols) } else { (cols, rows) };
+        let len = self.data.len();
+        assert!(
+            self.stride >= cols && len >= (rows - 1) * self.stride + cols,
+            "a factor of {len} elements is too short for {rows} rows of {cols}, {} apart",
+            self.stride
+        );
     }
 }
 
-/// What happens to a finished tile of C.
+/// What is multiplied; sums are f32 in either case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Store {
-    /// C = A B.
-    Write,
-    /// C = C + A B.
-    Add,
+pub enum Precision {
+    /// f32.
+    F32,
+    /// bf16: a factor in f32 is rounded first.
+    Bf16,
+}
+
+/// What computes a tile of C.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unit {
+    Vectors(Word),
+    Tiles(tiles::Unit),
+}
+
+impl Unit {
+    fn choose(isa: Isa, precision: Precision) -> Self {
+        match (precision, isa) {
+            (Precision::F32, _) => Unit::Vectors(Word::Single),
+            (Precision::Bf16, Isa::Amx) => Unit::Tiles(tiles::Unit::Hardware),
+            (Precision::Bf16, Isa::Avx512Bf16) => Unit::Vectors(Word::Pair),
+            (Precision::Bf16, Isa::Portable | Isa::Avx2 | Isa::Avx512) => Unit::Vectors(Word::Rounded),
+        }
+    }
+
+    fn word(self) -> Word {
+        match self {
+            Unit::Vectors(word) => word,
+            Unit::Tiles(_) => Word::Pair,
+        }
+    }
+
+    /// Rows and columns of a tile.
+    fn tile(self) -> (usize, usize) {
+        match self {
+            Unit::Vectors(_) => (ROWS, COLS),
+            Unit::Tiles(_) => (tiles::SIDE, tiles::SIDE),
+        }
+    }
+
+    fn task_rows(self) -> usize {
+        match self {
+            Unit::Vectors(_) => TASK_ROWS,
+            Unit::Tiles(_) => TILE_TASK_ROWS,
+        }
+    }
+
+    /// Words along k of a block.
+    fn depth(self) -> usize {
+        match self {
+            Unit::Vectors(_) => DEPTH,
+            Unit::Tiles(_) => TILE_DEPTH,
+        }
+    }
+
+    fn orders(self) -> (Order, Order) {
+        match self {
+            Unit::Vectors(_) => {
+                (Order::DepthMajor { width: ROWS, step: ROWS }, Order::DepthMajor { width: COLS, step: pack::LANES })
+            }
+            Unit::Tiles(_) => (Order::SpanTiles, Order::DepthTiles),
+        }
+    }
+}
+
+/// How C is shared out: tasks of `rows` rows and `cols` columns, and elements along k of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Blocking {
+    rows: usize,
+    cols: usize,
+    depth: usize,
+}
+
+impl Blocking {
+    /// From the shape alone, so that no bit depends on the machine's threads.
+    fn new(unit: Unit, (m, n, k): (usize, usize, usize)) -> Self {
+        let (tile_rows, tile_cols) = unit.tile();
+        let depth = unit.depth() * unit.word().depth();
+        let mut panels = if k <= depth { PANELS_AT_ONCE } else { PANELS };
+        let mut rows = unit.task_rows();
+        let tasks = |rows: usize, panels: usize| m.div_ceil(rows) * n.div_ceil(panels * tile_cols);
+        while tasks(rows, panels) < TASKS && panels > 1 {
+            panels -= 1;
+        }
+        while (tasks(rows, panels) < TASKS && rows > 2 * tile_rows) || (k > depth && rows * panels > WAITING) {
+            rows /= 2;
+        }
+        Self { rows, cols: panels * tile_cols, depth }
+    }
+}
+
+/// A thread's buffers, as large as they will ever be: allocated once in its life.
+struct Buffers {
+    a: Aligned<u32>,
+    b: Aligned<u32>,
+    c: Aligned<f32>,
+}
+
+/// A buffer that begins on a cache line: a vector that crosses lines is loaded at half the speed.
+struct Aligned<T> {
+    data: Vec<T>,
+    first: usize,
+}
+
+impl<T: Copy + Default> Aligned<T> {
+    fn new(len: usize) -> Self {
+        const LINE: usize = 64;
+        let data = vec![T::default(); len + LINE / size_of::<T>()];
+        let first = data.as_ptr().align_offset(LINE);
+        Self { data, first }
+    }
+
+    fn get(&mut self) -> &mut [T] {
+        &mut self.data[self.first..]
+    }
 }
 
 thread_local! {
-    /// Packed panels: as large as they will ever be, so that a thread allocates once in its life.
-    static PACKED: RefCell<Vec<f32>> = RefCell::new(vec![0.0; KC * TASK_COLS + TASK_ROWS * KC]);
+    static BUFFERS: RefCell<Buffers> = RefCell::new(Buffers {
+        a: Aligned::new(TASK_ROWS * DEPTH),
+        b: Aligned::new(COLS * DEPTH),
+        c: Aligned::new(WAITING * COLS),
+    });
 }
 
-/// C [m, n] (rows `n` apart) = or += A B over k; `finish(row, col, tile_row)` sees every row piece of a finished tile once
-/// (bias, activation), while it is in cache.
+/// C [m, n] = op(A) op(B) with what `epilogue` says.
 ///
 /// # Panics
-/// If a factor or C is shorter than its shape says.
-#[expect(clippy::too_many_arguments, reason = "the product's own parameters")]
+/// If a factor, C, or a part of the epilogue is shorter than the shape says.
 pub fn gemm(
-    pool: &Pool,
-    isa: Isa,
+    cores: &Cores,
+    precision: Precision,
+    shape: (usize, usize, usize),
+    a: Factor<'_>,
+    b: Factor<'_>,
+    c: ElementsMut<'_>,
+    epilogue: Epilogue<'_>,
+) {
+    run(cores, Unit::choose(cores.isa, precision), shape, a, b, c, epilogue);
+}
+
+/// C [m, n] = op(A) op(B) and nothing else.
+///
+/// # Panics
+/// As [`gemm`].
+pub fn product<'a>(
+    cores: &Cores,
+    precision: Precision,
+    shape: (usize, usize, usize),
+    a: Factor<'_>,
+    b: Factor<'_>,
+    c: impl Into<ElementsMut<'a>>,
+) {
+    gemm(cores, precision, shape, a, b, c.into(), Epilogue::default());
+}
+
+fn run(
+    cores: &Cores,
+    unit: Unit,
     (m, n, k): (usize, usize, usize),
     a: Factor<'_>,
     b: Factor<'_>,
-    c: &mut [f32],
-    store: Store,
-    finish: &(dyn Fn(usize, usize, &mut [f32]) + Sync),
+    c: ElementsMut<'_>,
+    epilogue: Epilogue<'_>,
 ) {
-    let extent = |f: &Factor<'_>, rows: usize, cols: usize| {
-        let (rows, cols) = if f.layout == Layout::Normal { (rows, cols) } else { (cols, rows) };
-        assert!(
-            f.stride >= cols && f.data.len() >= (rows - 1) * f.stride + cols,
-            "a factor is too short for {m}x{k}x{n}"
-        );
-    };
-    extent(&a, m, k);
-    extent(&b, k, n);
-    assert_eq!(c.len(), m * n, "c has {} elements for {m}x{n}", c.len());
-    let (tile_rows, tile_cols) = tile(m, n);
-    let (row_tasks, col_tasks) = (m.div_ceil(tile_rows), n.div_ceil(tile_cols));
-    let c = Pieces::new(c);
-    pool.run(row_tasks * col_tasks, &|task| {
-        let (i_0, j_0) = (task % row_tasks * tile_rows, task / row_tasks * tile_cols);
-        let (i_1, j_1) = ((i_0 + tile_rows).min(m), (j_0 + tile_cols).min(n));
-        PACKED.with_borrow_mut(|packed| {
-            let (b_panels, a_blocks) = packed.split_at_mut(KC * TASK_COLS);
-            let mut k_0 = 0;
-            while k_0 < k {
-                let k_1 = (k_0 + KC).min(k);
-                pack(isa, &b, Side::B, (k_0, k_1), (j_0, j_1), b_panels);
-                pack(isa, &a, Side::A, (k_0, k_1), (i_0, i_1), a_blocks);
-                let add = k_0 > 0 || store == Store::Add;
-                for i in (i_0..i_1).step_by(MR) {
-                    for j in (j_0..j_1).step_by(NR) {
-                        let a_block = &a_blocks[(i - i_0) * (k_1 - k_0)..][..MR * (k_1 - k_0)];
-                        let b_panel = &b_panels[(j - j_0) * (k_1 - k_0)..][..NR * (k_1 - k_0)];
-                        let (rows, cols) = ((i_1 - i).min(MR), (j_1 - j).min(NR));
-                        let mut tile = [0.0f32; MR * NR];
-                        micro(isa, k_1 - k_0, a_block, b_panel, &mut tile);
-                        for r in 0..rows {
-                            let from = (i + r) * n + j;
-                            // SAFETY: the row piece lies in this task's own tile of C.
-                            let row = unsafe { c.piece(from, from + cols) };
-                            let tile = &tile[r * NR..r * NR + cols];
-                            if add {
-                                row.iter_mut().zip(tile).for_each(|(c, t)| *c += t);
-                            } else {
-                                row.copy_from_slice(tile);
-                            }
-                            if k_1 == k {
-                                finish(i + r, j, row);
-                            }
-                        }
-                    }
-                }
-                k_0 = k_1;
-            }
+    a.check(m, k);
+    b.check(k, n);
+    let whole = |what: &str, len: usize, expected: usize| assert_eq!(len, expected, "{what} of a {m} x {n} product");
+    whole("C", c.len(), m * n);
+    epilogue.bias.iter().for_each(|bias| whole("the bias", bias.len(), n));
+    epilogue.u.iter().for_each(|u| whole("u", u.len(), m * n));
+    epilogue.residual.iter().for_each(|(_, x)| whole("the residual", x.len(), m * n));
+    let Epilogue { scale, bias, activation, u, residual, accumulate } = epilogue;
+    let (u, c) = (u.map(Output::new), Output::new(c));
+    let finish = Finish { scale, bias, activation, u, residual, accumulate, c, n };
+    let blocking = Blocking::new(unit, (m, n, k));
+    let (row_tasks, col_tasks) = (m.div_ceil(blocking.rows), n.div_ceil(blocking.cols));
+    cores.pool.run(row_tasks * col_tasks, &|task| {
+        let (i, j) = (task % row_tasks * blocking.rows, task / row_tasks * blocking.cols);
+        let rows = (i, (i + blocking.rows).min(m));
+        let cols = (j, (j + blocking.cols).min(n));
+        let task = Task { isa: cores.isa, unit, rows, cols, k, depth: blocking.depth, a, b, finish: &finish };
+        BUFFERS.with_borrow_mut(|buffers| match unit {
+            Unit::Vectors(_) => task.run(buffers),
+            Unit::Tiles(tiles) => tiles.with(|| task.run(buffers)),
         });
     });
 }
 
-/// A product with nothing to finish.
-pub fn product(
-    pool: &Pool,
+/// A rectangle of C over the whole of k.
+struct Task<'a> {
     isa: Isa,
-    shape: (usize, usize, usize),
-    a: Factor<'_>,
-    b: Factor<'_>,
-    c: &mut [f32],
-    store: Store,
-) {
-    gemm(pool, isa, shape, a, b, c, store, &|_, _, _| {});
+    unit: Unit,
+    rows: (usize, usize),
+    cols: (usize, usize),
+    k: usize,
+    depth: usize,
+    a: Factor<'a>,
+    b: Factor<'a>,
+    finish: &'a Finish<'a>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
-    A,
-    B,
-}
-
-/// Packs op(X)[k_0..k_1, from..to] into panels of MR (A) or NR (B) columns, k-major inside, zero beyond `to`.
-fn pack(isa: Isa, x: &Factor<'_>, side: Side, ks: (usize, usize), span: (usize, usize), out: &mut [f32]) {
-    // A [m, k] as written has k along its rows, like B transposed: "contiguous in k".
-    let along_k = (side == Side::A) == (x.layout == Layout::Normal);
-    match side {
-        Side::A => pack_panels::<MR>(isa, x.data, x.stride, along_k, ks, span, out),
-        Side::B => pack_panels::<NR>(isa, x.data, x.stride, along_k, ks, span, out),
-    }
-}
-
-fn pack_panels<const W: usize>(
-    isa: Isa,
-    data: &[f32],
-    stride: usize,
-    along_k: bool,
-    (k_0, k_1): (usize, usize),
-    (from, to): (usize, usize),
-    out: &mut [f32],
-) {
-    let depth = k_1 - k_0;
-    for (panel, first) in out.chunks_mut(W * depth).zip((from..to).step_by(W)) {
-        let width = (to - first).min(W);
-        if width < W {
-            panel.fill(0.0);
-        }
-        if along_k {
-            for w in 0..width {
-                let row = &data[(first + w) * stride + k_0..][..depth];
-                scatter(isa, row, W, w, panel);
+impl Task<'_> {
+    fn run(&self, buffers: &mut Buffers) {
+        let (packed_a, packed_b, tiles_of_c) = (buffers.a.get(), buffers.b.get(), buffers.c.get());
+        let (word, (tile_rows, tile_cols)) = (self.unit.word(), self.unit.tile());
+        let (order_a, order_b) = self.unit.orders();
+        let strips = (self.rows.1 - self.rows.0).div_ceil(tile_rows);
+        let one_block = self.k <= self.depth;
+        for k in (0..self.k).step_by(self.depth) {
+            let ks = (k, (k + self.depth).min(self.k));
+            let part_a = Part::of_a(self.a, self.rows, ks);
+            let in_place = self.in_place(&part_a);
+            if !in_place {
+                pack(self.isa, word, order_a, &part_a, packed_a);
             }
-        } else {
-            for (kk, to) in panel.chunks_mut(W).enumerate() {
-                to[..width].copy_from_slice(&data[(k_0 + kk) * stride + first..][..width]);
-            }
-        }
-    }
-}
-
-crate::isa::multiversion! {
-    fn scatter(row: &[f32], width: usize, at: usize, panel: &mut [f32]) {
-        for (to, &x) in panel.chunks_exact_mut(width).zip(row) {
-            to[at] = x;
-        }
-    }
-}
-
-/// tile [MR, NR] = A block (k-major, MR wide) times B panel (k-major, NR wide).
-fn micro(isa: Isa, depth: usize, a: &[f32], b: &[f32], tile: &mut [f32; MR * NR]) {
-    match isa {
-        // SAFETY: `Isa::Avx512` exists only where `Isa::best` found AVX-512F.
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => unsafe { micro_avx512(depth, a, b, tile) },
-        // SAFETY: `Isa::Avx2` exists only where `Isa::best` found AVX2 and FMA.
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => unsafe { micro_avx2(depth, a, b, tile) },
-        #[cfg(not(target_arch = "x86_64"))]
-        Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx | Isa::Avx2 => micro_portable(depth, a, b, tile),
-        Isa::Portable => micro_portable(depth, a, b, tile),
-    }
-}
-
-fn micro_portable(depth: usize, a: &[f32], b: &[f32], tile: &mut [f32; MR * NR]) {
-    for (a, b) in a.chunks_exact(MR).zip(b.chunks_exact(NR)).take(depth) {
-        for (row, &a) in tile.chunks_exact_mut(NR).zip(a) {
-            for (t, &b) in row.iter_mut().zip(b) {
-                *t += a * b;
-            }
-        }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn micro_avx512(depth: usize, a: &[f32], b: &[f32], tile: &mut [f32; MR * NR]) {
-    use std::arch::x86_64::*;
-    let mut acc = [[_mm512_setzero_ps(); 3]; MR];
-    for (a, b) in a.as_chunks::<MR>().0.iter().zip(b.as_chunks::<NR>().0).take(depth) {
-        let b = b.as_ptr();
-        // SAFETY: b has NR = 48 elements.
-        let b = unsafe { [_mm512_loadu_ps(b), _mm512_loadu_ps(b.add(16)), _mm512_loadu_ps(b.add(32))] };
-        for (acc, &a) in acc.iter_mut().zip(a) {
-            let a = _mm512_set1_ps(a);
-            for (acc, b) in acc.iter_mut().zip(b) {
-                *acc = _mm512_fmadd_ps(a, b, *acc);
-            }
-        }
-    }
-    for (row, acc) in tile.as_chunks_mut::<NR>().0.iter_mut().zip(acc) {
-        for (j, acc) in acc.into_iter().enumerate() {
-            // SAFETY: a row has NR = 3 * 16 elements.
-            unsafe { _mm512_storeu_ps(row.as_mut_ptr().add(16 * j), acc) };
-        }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn micro_avx2(depth: usize, a: &[f32], b: &[f32], tile: &mut [f32; MR * NR]) {
-    use std::arch::x86_64::*;
-    // Sixteen registers hold a 4 x 24 corner: the tile is four such corners.
-    for (half, columns) in [(0, 0), (0, 24), (4, 0), (4, 24)] {
-        let mut acc = [[_mm256_setzero_ps(); 3]; 4];
-        for (a, b) in a.as_chunks::<MR>().0.iter().zip(b.as_chunks::<NR>().0).take(depth) {
-            // SAFETY: b has NR = 48 elements and columns is 0 or 24.
-            let b = unsafe {
-                let b = b.as_ptr().add(columns);
-                [_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(8)), _mm256_loadu_ps(b.add(16))]
-            };
-            for (acc, &a) in acc.iter_mut().zip(&a[half..half + 4]) {
-                let a = _mm256_set1_ps(a);
-                for (acc, b) in acc.iter_mut().zip(b) {
-                    *acc = _mm256_fmadd_ps(a, b, *acc);
-                }
-            }
-        }
-        for (row, acc) in tile.as_chunks_mut::<NR>().0[half..half + 4].iter_mut().zip(acc) {
-            for (j, acc) in acc.into_iter().enumerate() {
-                // SAFETY: columns + 24 <= NR.
-                unsafe { _mm256_storeu_ps(row.as_mut_ptr().add(columns + 8 * j), acc) };
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use galatea_random::Philox;
-
-    fn random(len: usize, row: u32) -> Vec<f32> {
-        let mut rng = Philox::new(1, 0, 0, row);
-        (0..len).map(|_| rng.normal() as f32).collect()
-    }
-
-    #[test]
-    fn every_layout_size_and_level_equals_the_f64_product() {
-        for isa in Isa::available() {
-            let pool = Pool::new(2);
-            for (m, n, k) in [(1, 1, 1), (8, 48, 16), (3, 5, 7), (9, 49, 385), (200, 100, 30), (17, 130, 400)] {
-                let (a, b) = (random(m * k, 1), random(k * n, 2));
-                for (la, lb) in [
-                    (Layout::Normal, Layout::Normal),
-                    (Layout::Normal, Layout::Transposed),
-                    (Layout::Transposed, Layout::Normal),
-                    (Layout::Transposed, Layout::Transposed),
-                ] {
-                    let (sa, sb) = (if la == Layout::Normal { k } else { m }, if lb == Layout::Normal { n } else { k });
-                    let at =
-                        |i: usize, p: usize| f64::from(if la == Layout::Normal { a[i * k + p] } else { a[p * m + i] });
-                    let bt =
-                        |p: usize, j: usize| f64::from(if lb == Layout::Normal { b[p * n + j] } else { b[j * k + p] });
-                    let mut c = vec![f32::NAN; m * n];
-                    let (fa, fb) = (Factor::new(&a, sa, la), Factor::new(&b, sb, lb));
-                    product(&pool, isa, (m, n, k), fa, fb, &mut c, Store::Write);
-                    product(&pool, isa, (m, n, k), fa, fb, &mut c, Store::Add);
-                    for i in 0..m {
-                        for j in 0..n {
-                            let truth: f64 = 2.0 * (0..k).map(|p| at(i, p) * bt(p, j)).sum::<f64>();
-                            // Rounding of a sum of k products grows with the root of k.
-                            let bound = 1e-6 * (k as f64).sqrt() * 8.0;
-                            assert!(
-                                (f64::from(c[i * n + j]) - truth).abs() < bound,
-                                "{isa:?} {la:?} {lb:?} {m}x{n}x{k}"
-                            );
+            for (panel, j) in (self.cols.0..self.cols.1).step_by(tile_cols).enumerate() {
+                let cols = (j, (j + tile_cols).min(self.cols.1));
+                let part_b = Part::of_b(self.b, cols, ks);
+                pack(self.isa, word, order_b, &part_b, packed_b);
+                let depth = part_b.depth(word);
+                for strip in 0..strips {
+                    let i = self.rows.0 + strip * tile_rows;
+                    let at = if one_block { 0 } else { panel * strips + strip } * tile_rows * tile_cols;
+                    let tile = &mut tiles_of_c[at..at + tile_rows * tile_cols];
+                    match self.unit {
+                        Unit::Vectors(_) => {
+                            let strip = if in_place {
+                                self.strip_in_place(i, ks.0)
+                            } else {
+                                let at = strip * ROWS * depth;
+                                packed_strip(&packed_a[at..at + ROWS * depth])
+                            };
+                            let product = if word == Word::Pair { Product::Pairs } else { Product::Singles };
+                            let vectors = (cols.1 - cols.0).div_ceil(pack::LANES);
+                            let tile = tile.first_chunk_mut().expect("a tile of the vector kernel's size");
+                            // SAFETY: both packings hold `depth` words a row or column (`pack`), rows in place hold them too
+                            // (`Factor::check`, `in_place`).
+                            unsafe {
+                                vector::micro(self.isa, product, depth, &strip, packed_b, vectors, tile, k > 0);
+                            }
                         }
+                        Unit::Tiles(tiles) => {
+                            let steps = depth.div_ceil(pack::LANES);
+                            let rows = if in_place {
+                                self.rows_in_place(i, ks.0)
+                            } else {
+                                tiles::Rows::packed(&packed_a[strip * steps * tiles::STEP..][..steps * tiles::STEP])
+                            };
+                            let tile = tile.first_chunk_mut().expect("a tile of the tile unit's size");
+                            // SAFETY: as for the vectors; `in_place` has seen that steps and strips are whole.
+                            unsafe { tiles.micro(steps, rows, packed_b, tile, k > 0) };
+                        }
+                    }
+                    if ks.1 == self.k {
+                        let rows = (self.rows.1 - i).min(tile_rows);
+                        self.finish.tile(self.isa, (i, j), rows, cols.1 - cols.0, tile, tile_cols);
                     }
                 }
             }
         }
     }
 
-    #[test]
-    fn the_number_of_threads_changes_no_bit() {
-        let (m, n, k) = (300, 200, 500);
-        let (a, b) = (random(m * k, 1), random(k * n, 2));
-        let run = |threads| {
-            let mut c = vec![0.0; m * n];
-            let (fa, fb) = (Factor::new(&a, k, Layout::Normal), Factor::new(&b, n, Layout::Normal));
-            product(&Pool::new(threads), Isa::detect(), (m, n, k), fa, fb, &mut c, Store::Write);
-            c
+    /// Whether A can be read where it lies: along k, as the words that are multiplied, none of them (and for tiles no step of
+    /// k and no strip) cut.
+    fn in_place(&self, a: &Part<'_>) -> bool {
+        let (word, depth) = (self.unit.word(), a.ks.1 - a.ks.0);
+        let whole = match self.unit {
+            Unit::Vectors(_) => depth.is_multiple_of(word.depth()),
+            Unit::Tiles(_) => {
+                depth.is_multiple_of(2 * pack::LANES)
+                    && self.a.stride.is_multiple_of(2)
+                    && (a.span.1 - a.span.0).is_multiple_of(tiles::SIDE)
+            }
         };
-        assert_eq!(run(1), run(3));
+        a.along_k && whole && a.factor.data.words(0, word).is_some()
+    }
+
+    /// The strip of rows from `i` on, read in place; rows beyond the task's repeat its last, and no one reads their sums.
+    fn strip_in_place(&self, i: usize, k: usize) -> Strip {
+        let row = |r: usize| {
+            let at = (i + r).min(self.rows.1 - 1) * self.a.stride + k;
+            self.a.data.words(at, self.unit.word()).expect("`in_place` has seen that A holds words")
+        };
+        Strip { rows: std::array::from_fn(row), step: 1 }
     }
 }
+
+impl Task<'_> {
+    /// 32 rows from `i` on, read in place.
+    fn rows_in_place(&self, i: usize, k: usize) -> tiles::Rows {
+        let at = |r: usize| {
+            let words = self.a.data.words((i + r) * self.a.stride + k, Word::Pair);
+            words.expect("`in_place` has seen that A holds words")
+        };
+        tiles::Rows { upper: at(0), lower: at(16), stride: self.a.stride / 2, step: pack::LANES }
+    }
+}
+
+/// A packed strip `[k][8]`.
+fn packed_strip(words: &[u32]) -> Strip {
+    Strip { rows: std::array::from_fn(|r| words[r..].as_ptr()), step: ROWS }
+}
+
+#[cfg(test)]
+mod tests;

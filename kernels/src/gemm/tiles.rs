@@ -42,3 +42,178 @@ fn request() -> bool {
 fn request() -> bool {
     false
 }
+
+/// Rows and columns of the tile of C: two by two tiles of 16 x 16.
+pub(super) const SIDE: usize = 32;
+/// Words of a packed step: two tiles of 16 x 16.
+pub(super) const STEP: usize = 512;
+
+/// The tile unit that a kernel runs on: the processor's, or the same arithmetic in loops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// `ldtilecfg`, `tileloadd`, `tdpbf16ps`.
+    Hardware,
+    /// What those instructions are documented to do; lets every machine test the packing and the blocking around them.
+    #[cfg(test)]
+    Software,
+}
+
+/// Palette 1: eight tiles of sixteen rows of 64 bytes.
+#[repr(C, align(64))]
+struct Configuration {
+    palette: u8,
+    start_row: u8,
+    reserved: [u8; 14],
+    row_bytes: [u16; 16],
+    rows: [u8; 16],
+}
+
+static CONFIGURATION: Configuration = {
+    let (mut row_bytes, mut rows) = ([0; 16], [0; 16]);
+    let mut tile = 0;
+    while tile < 8 {
+        row_bytes[tile] = 64;
+        rows[tile] = 16;
+        tile += 1;
+    }
+    Configuration { palette: 1, start_row: 0, reserved: [0; 14], row_bytes, rows }
+};
+
+impl Unit {
+    /// Runs `work` with this thread's tiles configured, and lets go of them afterwards.
+    pub(super) fn with(self, work: impl FnOnce()) {
+        match self {
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            Unit::Hardware => {
+                // SAFETY: `Isa::Amx`, which alone leads here, exists only where `granted` said yes; the configuration is 64
+                // bytes of palette 1.
+                unsafe {
+                    std::arch::asm!("ldtilecfg [{}]", in(reg) &raw const CONFIGURATION, options(nostack, readonly));
+                }
+                work();
+                // SAFETY: as above.
+                unsafe { std::arch::asm!("tilerelease", options(nostack, nomem)) };
+            }
+            #[cfg(any(not(target_arch = "x86_64"), miri))]
+            Unit::Hardware => work(),
+            #[cfg(test)]
+            Unit::Software => work(),
+        }
+    }
+
+    /// acc [32, 32] = (or, if `add`, +=) `steps` steps of A times packed steps of B (`Order::DepthTiles`). Called inside
+    /// [`Unit::with`].
+    ///
+    /// # Safety
+    /// Each row of A holds 16 words for every step.
+    pub(super) unsafe fn micro(self, steps: usize, a: Rows, b: &[u32], acc: &mut [f32; SIDE * SIDE], add: bool) {
+        assert!(b.len() >= steps * STEP && steps > 0);
+        match self {
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            // SAFETY: A holds its words (caller), B its steps (asserted), and tiles are configured (`with`).
+            Unit::Hardware => unsafe { hardware(steps, a, b.as_ptr(), acc.as_mut_ptr(), add) },
+            #[cfg(any(not(target_arch = "x86_64"), miri))]
+            Unit::Hardware => unreachable!("`Isa::Amx` exists on x86-64 alone"),
+            #[cfg(test)]
+            // SAFETY: A holds its words (caller).
+            Unit::Software => unsafe { software(steps, a, b, acc, add) },
+        }
+    }
+}
+
+/// 32 rows of A: where the first and the seventeenth begin, words from row to row, words from step to step.
+#[derive(Clone, Copy)]
+pub(super) struct Rows {
+    pub(super) upper: *const u32,
+    pub(super) lower: *const u32,
+    pub(super) stride: usize,
+    pub(super) step: usize,
+}
+
+impl Rows {
+    /// Steps packed as `Order::SpanTiles`.
+    pub(super) fn packed(words: &[u32]) -> Self {
+        Self { upper: words.as_ptr(), lower: words[STEP / 2..].as_ptr(), stride: 16, step: STEP }
+    }
+}
+
+/// Four accumulators in tmm0 to tmm3, A in tmm4 and tmm5, B in tmm6 and tmm7: each loaded tile is used twice.
+///
+/// # Safety
+/// Tiles are configured, the rows of `a` and `b` hold `steps` steps, `acc` holds 32 x 32.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+unsafe fn hardware(steps: usize, a: Rows, b: *const u32, acc: *mut f32, add: bool) {
+    // Rows of `acc` are 128 bytes; its lower tiles begin 16 rows below.
+    let below = acc.wrapping_add(16 * SIDE);
+    // SAFETY: in bounds (caller); the tile registers are this thread's own between `ldtilecfg` and `tilerelease`, and no
+    // other code uses them.
+    unsafe {
+        if add {
+            std::arch::asm!(
+                "tileloadd tmm0, [{c} + {s}*1]",
+                "tileloadd tmm1, [{c} + {s}*1 + 64]",
+                "tileloadd tmm2, [{d} + {s}*1]",
+                "tileloadd tmm3, [{d} + {s}*1 + 64]",
+                c = in(reg) acc, d = in(reg) below, s = in(reg) 4 * SIDE, options(nostack, readonly)
+            );
+        } else {
+            std::arch::asm!(
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "tilezero tmm2",
+                "tilezero tmm3",
+                options(nostack, nomem)
+            );
+        }
+        std::arch::asm!(
+            "2:",
+            "tileloadd tmm6, [{b} + {s}*1]",
+            "tileloadd tmm4, [{a} + {sa}*1]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tileloadd tmm7, [{b} + {s}*1 + 1024]",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tileloadd tmm5, [{l} + {sa}*1]",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "add {a}, {da}",
+            "add {l}, {da}",
+            "add {b}, 2048",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "dec {n}",
+            "jnz 2b",
+            a = inout(reg) a.upper => _, l = inout(reg) a.lower => _, b = inout(reg) b => _,
+            n = inout(reg) steps => _, s = in(reg) 64usize, sa = in(reg) 4 * a.stride, da = in(reg) 4 * a.step,
+            options(nostack, readonly)
+        );
+        std::arch::asm!(
+            "tilestored [{c} + {s}*1], tmm0",
+            "tilestored [{c} + {s}*1 + 64], tmm1",
+            "tilestored [{d} + {s}*1], tmm2",
+            "tilestored [{d} + {s}*1 + 64], tmm3",
+            c = in(reg) acc, d = in(reg) below, s = in(reg) 4 * SIDE, options(nostack)
+        );
+    }
+}
+
+/// The same in loops: `tdpbf16ps` adds, for each pair along a row of A, the even products and the odd ones.
+///
+/// # Safety
+/// The rows of `a` hold `steps` steps.
+#[cfg(test)]
+unsafe fn software(steps: usize, a: Rows, b: &[u32], acc: &mut [f32; SIDE * SIDE], add: bool) {
+    if !add {
+        acc.fill(0.0);
+    }
+    let halves = |word: u32| (f32::from_bits(word << 16), f32::from_bits(word & 0xffff_0000));
+    for (step, b) in b.chunks_exact(STEP).enumerate().take(steps) {
+        for (i, j) in (0..SIDE).flat_map(|i| (0..SIDE).map(move |j| (i, j))) {
+            let first = if i < 16 { a.upper } else { a.lower };
+            for pair in 0..16 {
+                // SAFETY: row i holds 16 words for this step (caller).
+                let word = unsafe { first.add(i % 16 * a.stride + step * a.step + pair).read_unaligned() };
+                let ((a_low, a_high), (b_low, b_high)) = (halves(word), halves(b[j / 16 * 256 + pair * 16 + j % 16]));
+                acc[i * SIDE + j] += a_low * b_low;
+                acc[i * SIDE + j] += a_high * b_high;
+            }
+        }
+    }
+}

@@ -23,7 +23,7 @@ pub fn backward(cores: &Cores, activation: Activation, u: &[f32], dy: &[f32], du
 }
 
 multiversion! {
-    fn apply(activation: Activation, u: &[f32], y: &mut [f32]) {
+    pub(crate) fn apply(activation: Activation, u: &[f32], y: &mut [f32]) {
         let each = y.iter_mut().zip(u);
         match activation {
             Activation::None => y.copy_from_slice(u),

@@ -18,4 +18,5 @@ pub(crate) mod reference;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use cpu::apply;
 pub use cpu::{backward, forward};

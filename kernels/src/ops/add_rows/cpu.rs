@@ -1,6 +1,7 @@
 use crate::cpu::Cores;
 use crate::isa::multiversion;
 use crate::op::Rows;
+use crate::real::Real;
 
 /// Elements of one task.
 const GRAIN: usize = 16_384;
@@ -28,7 +29,7 @@ pub fn forward(cores: &Cores, over: Rows, len: usize, d: usize, x: &[f32], r: &[
 }
 
 /// dr = the sum of the rows of dy [b, l, d] that shared a row of r, in order.
-pub fn backward(cores: &Cores, over: Rows, len: usize, d: usize, dy: &[f32], dr: &mut [f32]) {
+pub fn backward<X: Real>(cores: &Cores, over: Rows, len: usize, d: usize, dy: &[X], dr: &mut [f32]) {
     let batch = dy.len() / d / len;
     let (count, step) = match over {
         Rows::Positions => (batch, len),
@@ -49,11 +50,11 @@ pub fn backward(cores: &Cores, over: Rows, len: usize, d: usize, dy: &[f32], dr:
 
 multiversion! {
     /// sums = x[0..] + x[stride..] + .., `count` rows.
-    fn sum_rows(x: &[f32], stride: usize, count: usize, sums: &mut [f32]) {
+    fn sum_rows<X: Real>(x: &[X], stride: usize, count: usize, sums: &mut [f32]) {
         sums.fill(0.0);
         for row in x.chunks(stride).take(count) {
             for (sum, x) in sums.iter_mut().zip(row) {
-                *sum += x;
+                *sum += x.load();
             }
         }
     }

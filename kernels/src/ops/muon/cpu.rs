@@ -1,5 +1,5 @@
 use crate::cpu::Cores;
-use crate::gemm::{Factor, Layout, Store, gemm, product};
+use crate::gemm::{Elements, ElementsMut, Epilogue, Factor, Layout, Precision, gemm, product};
 use crate::isa::multiversion;
 use crate::op::{Hyper, Muon};
 use crate::ops::global_norm::{clip, sum_of_squares};
@@ -91,22 +91,16 @@ fn orthogonalise<'a>(
     gram: &mut [f32],
     poly: &mut [f32],
 ) -> &'a [f32] {
-    let (pool, isa) = (&cores.pool, cores.isa);
     for _ in 0..iterations {
-        let (rows, columns) = (Factor::new(x, k, Layout::Normal), Factor::new(x, k, Layout::Transposed));
-        product(pool, isa, (s, s, k), rows, columns, gram, Store::Write);
-        let square = Factor::new(gram, s, Layout::Normal);
-        gemm(pool, isa, (s, s, s), square, square, poly, Store::Write, &|i, j, tile| {
-            for (poly, gram) in tile.iter_mut().zip(&gram[i * s + j..]) {
-                *poly = B * gram + C * *poly;
-            }
-        });
-        let poly = Factor::new(poly, s, Layout::Normal);
-        gemm(pool, isa, (s, k, s), poly, rows, next, Store::Write, &|i, j, tile| {
-            for (next, x) in tile.iter_mut().zip(&x[i * k + j..]) {
-                *next += A * x;
-            }
-        });
+        let (rows, columns) = (Factor::new(&*x, k, Layout::Normal), Factor::new(&*x, k, Layout::Transposed));
+        product(cores, Precision::F32, (s, s, k), rows, columns, &mut *gram);
+        // poly = b gram + c gram^2, next = a x + poly x.
+        let square = Factor::new(&*gram, s, Layout::Normal);
+        let epilogue = Epilogue { scale: C, residual: Some((B, Elements::F32(gram))), ..Epilogue::default() };
+        gemm(cores, Precision::F32, (s, s, s), square, square, ElementsMut::F32(poly), epilogue);
+        let poly = Factor::new(&*poly, s, Layout::Normal);
+        let epilogue = Epilogue { residual: Some((A, Elements::F32(x))), ..Epilogue::default() };
+        gemm(cores, Precision::F32, (s, k, s), poly, rows, ElementsMut::F32(next), epilogue);
         std::mem::swap(&mut x, &mut next);
     }
     x

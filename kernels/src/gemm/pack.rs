@@ -1,0 +1,402 @@
+//! Packing: a factor's elements as words in the order in which a micro-kernel reads them.
+//!
+//! A *word* is 32 bits: one f32, or two bf16 that are neighbours along k. Both sides of a product are packed from blocks of
+//! 16 x 16 words, loaded as they lie in memory, transposed in registers where the micro-kernel wants the other order.
+
+use super::{Elements, Factor, Layout};
+use crate::isa::{Isa, multiversion};
+use crate::real::Real;
+use galatea_tensor::bf16;
+
+/// Extent of a block in either direction: the lanes of a 512-bit vector.
+pub(super) const LANES: usize = 16;
+
+/// What a word holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Word {
+    /// One f32.
+    Single,
+    /// One f32 that is a bf16: for machines that multiply no bf16.
+    Rounded,
+    /// Two bf16, the one of lower k in the lower half.
+    Pair,
+}
+
+impl Word {
+    /// Elements along k in a word.
+    pub(super) const fn depth(self) -> usize {
+        match self {
+            Word::Single | Word::Rounded => 1,
+            Word::Pair => 2,
+        }
+    }
+}
+
+/// A rectangle of a factor: `span` outside the sum (rows of A, columns of B), `ks` inside it.
+#[derive(Clone, Copy)]
+pub(super) struct Part<'a> {
+    pub(super) factor: Factor<'a>,
+    /// Whether neighbours along k are neighbours in memory.
+    pub(super) along_k: bool,
+    pub(super) span: (usize, usize),
+    pub(super) ks: (usize, usize),
+}
+
+impl<'a> Part<'a> {
+    /// A part of A: rows `span`.
+    pub(super) fn of_a(factor: Factor<'a>, span: (usize, usize), ks: (usize, usize)) -> Self {
+        Self { factor, along_k: factor.layout == Layout::Normal, span, ks }
+    }
+
+    /// A part of B: columns `span`.
+    pub(super) fn of_b(factor: Factor<'a>, span: (usize, usize), ks: (usize, usize)) -> Self {
+        Self { factor, along_k: factor.layout == Layout::Transposed, span, ks }
+    }
+
+    /// Words along k.
+    pub(super) fn depth(&self, word: Word) -> usize {
+        (self.ks.1 - self.ks.0).div_ceil(word.depth())
+    }
+}
+
+/// How blocks of 16 x 16 words lie in a packed buffer.
+#[derive(Clone, Copy)]
+pub(super) enum Order {
+    /// Rows of one k: `[k][width]`, panels of `width` (8, 16, 32 or 48) one after another, the last as wide as is left of
+    /// the span in steps of `step`.
+    DepthMajor { width: usize, step: usize },
+    /// Tiles whose rows are one k and whose columns are 16 of the span: `[panel of 32][k / 16][2][16 k][16]`.
+    DepthTiles,
+    /// Tiles whose rows are one of the span and whose columns are 16 of k: `[panel of 32][k / 16][2][16][16 k]`.
+    SpanTiles,
+}
+
+/// Packs `part` into `out`; what lies beyond it in a block is zero.
+pub(super) fn pack(isa: Isa, word: Word, order: Order, part: &Part<'_>, out: &mut [u32]) {
+    match (part.factor.data, word) {
+        (Elements::F32(x), Word::Single) => blocks(isa, Singles { x, round: false }, word, order, part, out),
+        (Elements::F32(x), Word::Rounded) => blocks(isa, Singles { x, round: true }, word, order, part, out),
+        (Elements::F32(x), Word::Pair) => blocks(isa, Pairs { x }, word, order, part, out),
+        (Elements::Bf16(x), Word::Single | Word::Rounded) => blocks(isa, Widened { x }, word, order, part, out),
+        (Elements::Bf16(x), Word::Pair) => blocks(isa, Halves { x }, word, order, part, out),
+    }
+}
+
+/// A source of words.
+trait Source: Copy {
+    /// `count` (at most 16) words from element `at` on, along memory: for a source of pairs, pairs of neighbours.
+    fn along(self, at: usize, elements: usize) -> [u32; LANES];
+    /// 16 words whose elements along k are `stride` apart (`pair` says whether the second exists).
+    fn across(self, at: usize, stride: usize, lanes: usize, pair: bool) -> [u32; LANES];
+}
+
+#[derive(Clone, Copy)]
+struct Singles<'a> {
+    x: &'a [f32],
+    round: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Widened<'a> {
+    x: &'a [bf16],
+}
+
+#[derive(Clone, Copy)]
+struct Pairs<'a> {
+    x: &'a [f32],
+}
+
+#[derive(Clone, Copy)]
+struct Halves<'a> {
+    x: &'a [bf16],
+}
+
+/// The first `count` of 16 values, zero beyond.
+#[inline(always)]
+fn lanes<T: Copy>(x: &[T], at: usize, count: usize, zero: T) -> [T; LANES] {
+    let x = &x[at..at + count];
+    match x.first_chunk::<LANES>() {
+        Some(all) => *all,
+        None => {
+            let mut out = [zero; LANES];
+            out[..count].copy_from_slice(x);
+            out
+        }
+    }
+}
+
+/// The first `count` of 32 values, zero beyond.
+#[inline(always)]
+fn twice<T: Copy>(x: &[T], at: usize, count: usize, zero: T) -> [T; 2 * LANES] {
+    let x = &x[at..at + count];
+    match x.first_chunk::<{ 2 * LANES }>() {
+        Some(all) => *all,
+        None => {
+            let mut out = [zero; 2 * LANES];
+            out[..count].copy_from_slice(x);
+            out
+        }
+    }
+}
+
+#[inline(always)]
+fn half(x: f32) -> u32 {
+    u32::from(bf16::store(x).to_bits())
+}
+
+impl Source for Singles<'_> {
+    #[inline(always)]
+    fn along(self, at: usize, elements: usize) -> [u32; LANES] {
+        let x = lanes(self.x, at, elements, 0.0);
+        if self.round { x.map(|x| half(x) << 16) } else { x.map(f32::to_bits) }
+    }
+
+    #[inline(always)]
+    fn across(self, at: usize, _stride: usize, lanes: usize, _pair: bool) -> [u32; LANES] {
+        self.along(at, lanes)
+    }
+}
+
+impl Source for Widened<'_> {
+    #[inline(always)]
+    fn along(self, at: usize, elements: usize) -> [u32; LANES] {
+        lanes(self.x, at, elements, bf16::ZERO).map(|x| u32::from(x.to_bits()) << 16)
+    }
+
+    #[inline(always)]
+    fn across(self, at: usize, _stride: usize, lanes: usize, _pair: bool) -> [u32; LANES] {
+        self.along(at, lanes)
+    }
+}
+
+impl Source for Pairs<'_> {
+    #[inline(always)]
+    fn along(self, at: usize, elements: usize) -> [u32; LANES] {
+        let x = twice(self.x, at, elements, 0.0);
+        std::array::from_fn(|i| half(x[2 * i]) | half(x[2 * i + 1]) << 16)
+    }
+
+    #[inline(always)]
+    fn across(self, at: usize, stride: usize, count: usize, pair: bool) -> [u32; LANES] {
+        let low = lanes(self.x, at, count, 0.0);
+        let high = if pair { lanes(self.x, at + stride, count, 0.0) } else { [0.0; LANES] };
+        std::array::from_fn(|i| half(low[i]) | half(high[i]) << 16)
+    }
+}
+
+impl Source for Halves<'_> {
+    #[inline(always)]
+    fn along(self, at: usize, elements: usize) -> [u32; LANES] {
+        // Neighbours are a word already, where the first byte is the lowest.
+        if cfg!(target_endian = "little") {
+            return bytemuck::must_cast(twice(self.x, at, elements, bf16::ZERO));
+        }
+        let x = twice(self.x, at, elements, bf16::ZERO);
+        std::array::from_fn(|i| u32::from(x[2 * i].to_bits()) | u32::from(x[2 * i + 1].to_bits()) << 16)
+    }
+
+    #[inline(always)]
+    fn across(self, at: usize, stride: usize, count: usize, pair: bool) -> [u32; LANES] {
+        let low = lanes(self.x, at, count, bf16::ZERO);
+        let high = if pair { lanes(self.x, at + stride, count, bf16::ZERO) } else { [bf16::ZERO; LANES] };
+        std::array::from_fn(|i| u32::from(low[i].to_bits()) | u32::from(high[i].to_bits()) << 16)
+    }
+}
+
+fn blocks<S: Source>(isa: Isa, source: S, word: Word, order: Order, part: &Part<'_>, out: &mut [u32]) {
+    let by_depth = !matches!(order, Order::SpanTiles);
+    match (part.along_k == by_depth, isa) {
+        // SAFETY: these levels exist only where `Isa::best` found AVX-512F.
+        #[cfg(target_arch = "x86_64")]
+        (true, Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx) => unsafe { turned_512(source, word, order, part, out) },
+        (true, _) => turned(isa, source, word, order, part, out),
+        (false, _) => copied(isa, source, word, order, part, out),
+    }
+    if !matches!(order, Order::DepthMajor { .. }) {
+        clear_second_half(word, part, out);
+    }
+}
+
+/// Where the rows of a block go: the first at `at`, `stride` apart, `count` of them, each in pieces of `piece` words that are
+/// `apart` words from each other.
+#[derive(Clone, Copy)]
+struct Place {
+    at: usize,
+    stride: usize,
+    count: usize,
+    piece: usize,
+    apart: usize,
+}
+
+impl Place {
+    /// Of the block at (i, p), in words from the part's corner; panels and tiles lie as `Order` says.
+    #[inline(always)]
+    fn new(order: Order, span: usize, depth: usize, i: usize, p: usize) -> Self {
+        match order {
+            Order::DepthMajor { width, step } => {
+                let panel = i / width * width;
+                let wide = width.min((span - panel).next_multiple_of(step));
+                let (piece, apart) = (width.min(LANES), width * depth);
+                Place { at: panel * depth + p * wide + (i - panel), stride: wide, count: depth - p, piece, apart }
+            }
+            Order::DepthTiles | Order::SpanTiles => {
+                let tile = (i / (2 * LANES) * depth.div_ceil(LANES) + p / LANES) * 2 + i / LANES % 2;
+                Place { at: tile * LANES * LANES, stride: LANES, count: LANES, piece: LANES, apart: 0 }
+            }
+        }
+    }
+
+    /// Writes row `r`; a second piece lies in a panel that is there only if the span reaches it.
+    #[inline(always)]
+    fn put(&self, r: usize, row: &[u32; LANES], out: &mut [u32]) {
+        let at = self.at + r * self.stride;
+        if self.piece == LANES {
+            out[at..at + LANES].copy_from_slice(row);
+            return;
+        }
+        for (half, words) in row.chunks_exact(self.piece).enumerate() {
+            let at = at + half * self.apart;
+            if let Some(to) = out.get_mut(at..at + words.len()) {
+                to.copy_from_slice(words);
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// Blocks that are packed as they lie: row by row over four blocks, so that lines are read whole and in order.
+    fn copied<S: Source>(source: S, word: Word, order: Order, part: &Part<'_>, out: &mut [u32]) {
+        const WIDE: usize = 4 * LANES;
+        let (depth, span) = (part.depth(word), part.span.1 - part.span.0);
+        if part.along_k {
+            for i in (0..span).step_by(LANES) {
+                for p in (0..depth).step_by(LANES) {
+                    let place = Place::new(order, span, depth, i, p);
+                    for r in 0..LANES {
+                        place.put(r, &row_along(source, word, part, i + r, p), out);
+                    }
+                }
+            }
+            return;
+        }
+        for first in (0..span).step_by(WIDE) {
+            for p in (0..depth).step_by(LANES) {
+                let places: [Place; WIDE / LANES] =
+                    std::array::from_fn(|b| Place::new(order, span, depth, (first + b * LANES).min(span - 1), p));
+                for r in 0..places[0].count.min(LANES) {
+                    for (place, i) in places.iter().zip((first..span).step_by(LANES)) {
+                        place.put(r, &row_across(source, word, part, i, p + r), out);
+                    }
+                }
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// Blocks that are transposed on the way.
+    fn turned<S: Source>(source: S, word: Word, order: Order, part: &Part<'_>, out: &mut [u32]) {
+        let (depth, span) = (part.depth(word), part.span.1 - part.span.0);
+        for i in (0..span).step_by(LANES) {
+            for p in (0..depth).step_by(LANES) {
+                let place = Place::new(order, span, depth, i, p);
+                let block: [[u32; LANES]; LANES] = std::array::from_fn(|r| natural_row(source, word, part, i, p, r));
+                for r in 0..place.count.min(LANES) {
+                    place.put(r, &block.map(|row| row[r]), out);
+                }
+            }
+        }
+    }
+}
+
+/// Row `r` of the block at (i, p), as it lies in memory.
+#[inline(always)]
+fn natural_row<S: Source>(source: S, word: Word, part: &Part<'_>, i: usize, p: usize, r: usize) -> [u32; LANES] {
+    if part.along_k { row_along(source, word, part, i + r, p) } else { row_across(source, word, part, i, p + r) }
+}
+
+/// 16 words along k from word p on, of row i of the span; zero beyond either.
+#[inline(always)]
+fn row_along<S: Source>(source: S, word: Word, part: &Part<'_>, i: usize, p: usize) -> [u32; LANES] {
+    let (first, k) = (part.span.0 + i, part.ks.0 + p * word.depth());
+    if first >= part.span.1 || k >= part.ks.1 {
+        return [0; LANES];
+    }
+    source.along(first * part.factor.stride + k, (part.ks.1 - k).min(LANES * word.depth()))
+}
+
+/// The words of 16 rows of the span from i on at word p of k; zero beyond either.
+#[inline(always)]
+fn row_across<S: Source>(source: S, word: Word, part: &Part<'_>, i: usize, p: usize) -> [u32; LANES] {
+    let (first, k) = (part.span.0 + i, part.ks.0 + p * word.depth());
+    if first >= part.span.1 || k >= part.ks.1 {
+        return [0; LANES];
+    }
+    let (stride, lanes) = (part.factor.stride, (part.span.1 - first).min(LANES));
+    source.across(k * stride + first, stride, lanes, k + 1 < part.ks.1)
+}
+
+/// Zeros in the second tile of every step of a last panel that has only one.
+fn clear_second_half(word: Word, part: &Part<'_>, out: &mut [u32]) {
+    let (steps, span) = (part.depth(word).div_ceil(LANES), part.span.1 - part.span.0);
+    if (1..=LANES).contains(&(span % (2 * LANES))) {
+        for step in 0..steps {
+            let tile = (span / (2 * LANES) * steps + step) * 2 + 1;
+            out[tile * LANES * LANES..(tile + 1) * LANES * LANES].fill(0);
+        }
+    }
+}
+
+/// [`turned`] in registers: words, then pairs of words within quarters of a vector, then the quarters.
+///
+/// # Safety
+/// The machine has AVX-512.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+unsafe fn turned_512<S: Source>(source: S, word: Word, order: Order, part: &Part<'_>, out: &mut [u32]) {
+    use std::arch::x86_64::*;
+    let (depth, span) = (part.depth(word), part.span.1 - part.span.0);
+    for i in (0..span).step_by(LANES) {
+        for p in (0..depth).step_by(LANES) {
+            let place = Place::new(order, span, depth, i, p);
+            let mut x = [_mm512_setzero_si512(); LANES];
+            for (r, x) in x.iter_mut().enumerate() {
+                let row = natural_row(source, word, part, i, p, r);
+                // SAFETY: a row is 16 words, a vector of 512 bits.
+                *x = unsafe { std::mem::transmute::<[u32; LANES], __m512i>(row) };
+            }
+            let mut y = x;
+            for i in (0..LANES).step_by(2) {
+                y[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
+                y[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
+            }
+            // Quarter q of z[4 g + c] is column 4 q + c of rows 4 g to 4 g + 3.
+            let mut z = y;
+            for i in (0..LANES).step_by(4) {
+                z[i] = _mm512_unpacklo_epi64(y[i], y[i + 2]);
+                z[i + 1] = _mm512_unpackhi_epi64(y[i], y[i + 2]);
+                z[i + 2] = _mm512_unpacklo_epi64(y[i + 1], y[i + 3]);
+                z[i + 3] = _mm512_unpackhi_epi64(y[i + 1], y[i + 3]);
+            }
+            for c in 0..4 {
+                let even_low = _mm512_shuffle_i32x4::<0x88>(z[c], z[4 + c]);
+                let odd_low = _mm512_shuffle_i32x4::<0xdd>(z[c], z[4 + c]);
+                let even_high = _mm512_shuffle_i32x4::<0x88>(z[8 + c], z[12 + c]);
+                let odd_high = _mm512_shuffle_i32x4::<0xdd>(z[8 + c], z[12 + c]);
+                let quarters = [
+                    _mm512_shuffle_i32x4::<0x88>(even_low, even_high),
+                    _mm512_shuffle_i32x4::<0x88>(odd_low, odd_high),
+                    _mm512_shuffle_i32x4::<0xdd>(even_low, even_high),
+                    _mm512_shuffle_i32x4::<0xdd>(odd_low, odd_high),
+                ];
+                for (q, row) in quarters.into_iter().enumerate() {
+                    if 4 * q + c < place.count {
+                        // SAFETY: as above.
+                        let row = unsafe { std::mem::transmute::<__m512i, [u32; LANES]>(row) };
+                        place.put(4 * q + c, &row, out);
+                    }
+                }
+            }
+        }
+    }
+}

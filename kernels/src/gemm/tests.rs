@@ -1,0 +1,167 @@
+use super::*;
+use crate::pool::Pool;
+use crate::real::Real;
+use galatea_random::Philox;
+
+const LAYOUTS: [(Layout, Layout); 4] = [
+    (Layout::Normal, Layout::Normal),
+    (Layout::Normal, Layout::Transposed),
+    (Layout::Transposed, Layout::Normal),
+    (Layout::Transposed, Layout::Transposed),
+];
+
+/// One row, one column, the edges of every tile and block, several tasks, odd sums over k.
+const SIZES: [(usize, usize, usize); 9] = [
+    (1, 1, 1),
+    (8, 48, 16),
+    (3, 5, 7),
+    (9, 49, 385),
+    (200, 100, 30),
+    (17, 130, 400),
+    (64, 64, 64),
+    (300, 20, 769),
+    (33, 97, 1601),
+];
+
+fn random(len: usize, row: u32) -> Vec<f32> {
+    let mut rng = Philox::new(1, 0, 0, row);
+    (0..len).map(|_| rng.normal() as f32).collect()
+}
+
+fn halves(x: &[f32]) -> Vec<bf16> {
+    x.iter().map(|&x| bf16::store(x)).collect()
+}
+
+fn cores(threads: usize, isa: Isa) -> Cores {
+    Cores { pool: Pool::new(threads), isa }
+}
+
+/// Elements from row to row of a factor of `rows` x `cols` in a layout.
+fn stride(layout: Layout, rows: usize, cols: usize) -> usize {
+    if layout == Layout::Normal { cols } else { rows }
+}
+
+/// op(A) op(B) in f64, of values that are what the product multiplies.
+fn truth((m, n, k): (usize, usize, usize), a: &[f64], la: Layout, b: &[f64], lb: Layout) -> Vec<f64> {
+    let at = |i: usize, p: usize| if la == Layout::Normal { a[i * k + p] } else { a[p * m + i] };
+    let bt = |p: usize, j: usize| if lb == Layout::Normal { b[p * n + j] } else { b[j * k + p] };
+    let cell = |i: usize, j: usize| (0..k).map(|p| at(i, p) * bt(p, j)).sum::<f64>();
+    (0..m).flat_map(|i| (0..n).map(move |j| (i, j))).map(|(i, j)| cell(i, j)).collect()
+}
+
+/// Every unit that can be tested here: those of each level, and the tile unit in loops.
+fn units() -> Vec<(Isa, Unit, Precision)> {
+    let of = |isa, precision| (isa, Unit::choose(isa, precision), precision);
+    let mut units: Vec<_> =
+        Isa::available().flat_map(|isa| [of(isa, Precision::F32), of(isa, Precision::Bf16)]).collect();
+    for isa in Isa::available() {
+        units.push((isa, Unit::Tiles(tiles::Unit::Software), Precision::Bf16));
+    }
+    // Pairs in loops: what a machine without them would compute.
+    units.push((Isa::Portable, Unit::Vectors(Word::Pair), Precision::Bf16));
+    units
+}
+
+#[test]
+fn every_layout_size_type_and_unit_equals_the_f64_product() {
+    for (shape, (la, lb)) in SIZES.into_iter().flat_map(|shape| LAYOUTS.map(|layouts| (shape, layouts))) {
+        let (m, n, k) = shape;
+        let (a, b) = (random(m * k, 1), random(k * n, 2));
+        let (a_half, b_half) = (halves(&a), halves(&b));
+        let wide = |x: &[bf16]| x.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
+        let full = |x: &[f32]| x.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
+        let exact = truth(shape, &full(&a), la, &full(&b), lb);
+        let rounded = truth(shape, &wide(&a_half), la, &wide(&b_half), lb);
+        for (isa, unit, precision) in units() {
+            for (a, b) in [
+                (Elements::F32(&a), Elements::F32(&b)),
+                (Elements::Bf16(&a_half), Elements::Bf16(&b_half)),
+                (Elements::F32(&a), Elements::Bf16(&b_half)),
+            ] {
+                let any_half = matches!(b, Elements::Bf16(_));
+                if precision == Precision::F32 && any_half && matches!(a, Elements::F32(_)) {
+                    continue;
+                }
+                let truth = if precision == Precision::F32 && !any_half { &exact } else { &rounded };
+                let (fa, fb) = (Factor::new(a, stride(la, m, k), la), Factor::new(b, stride(lb, k, n), lb));
+                let mut c = vec![f32::NAN; m * n];
+                run(&cores(2, isa), unit, shape, fa, fb, ElementsMut::F32(&mut c), Epilogue::default());
+                // Rounding of a sum of k products grows with the root of k.
+                let bound = 8e-6 * (k as f64).sqrt();
+                for (c, truth) in c.iter().zip(truth) {
+                    assert!((f64::from(*c) - truth).abs() < bound, "{isa:?} {unit:?} {la:?} {lb:?} {m}x{n}x{k}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_epilogue_does_what_it_says_in_its_order() {
+    let (m, n, k) = (37, 101, 50);
+    let (a, b, bias, residual, before) =
+        (random(m * k, 1), random(k * n, 2), random(n, 3), random(m * n, 4), random(m * n, 5));
+    let full = |x: &[f32]| x.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
+    let product = truth((m, n, k), &full(&a), Layout::Normal, &full(&b), Layout::Normal);
+    for isa in Isa::available() {
+        let (mut c, mut u) = (before.clone(), vec![f32::NAN; m * n]);
+        let epilogue = Epilogue {
+            scale: 0.5,
+            bias: Some(&bias),
+            activation: crate::op::Activation::Relu,
+            u: Some(ElementsMut::F32(&mut u)),
+            residual: Some((3.0, Elements::F32(&residual))),
+            accumulate: true,
+        };
+        let (fa, fb) = (Factor::new(&a[..], k, Layout::Normal), Factor::new(&b[..], n, Layout::Normal));
+        gemm(&cores(2, isa), Precision::F32, (m, n, k), fa, fb, ElementsMut::F32(&mut c), epilogue);
+        for at in 0..m * n {
+            let inner = 0.5 * product[at] + f64::from(bias[at % n]);
+            let outer = inner.max(0.0) + 3.0 * f64::from(residual[at]) + f64::from(before[at]);
+            assert!((f64::from(u[at]) - inner).abs() < 1e-4, "{isa:?}: u");
+            assert!((f64::from(c[at]) - outer).abs() < 1e-4, "{isa:?}: c");
+        }
+    }
+}
+
+#[test]
+fn a_bf16_output_is_the_f32_one_rounded() {
+    let (m, n, k) = (20, 70, 33);
+    let (a, b) = (random(m * k, 1), random(k * n, 2));
+    for (isa, unit, _) in units() {
+        let (mut full, mut half) = (vec![0.0; m * n], vec![bf16::NAN; m * n]);
+        let (fa, fb) = (Factor::new(&a[..], k, Layout::Normal), Factor::new(&b[..], n, Layout::Normal));
+        run(&cores(1, isa), unit, (m, n, k), fa, fb, ElementsMut::F32(&mut full), Epilogue::default());
+        run(&cores(1, isa), unit, (m, n, k), fa, fb, ElementsMut::Bf16(&mut half), Epilogue::default());
+        assert_eq!(halves(&full), half, "{isa:?} {unit:?}");
+    }
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    for (m, n, k) in [(300, 200, 500), (2000, 40, 900)] {
+        let (a, b) = (random(m * k, 1), random(k * n, 2));
+        for (isa, unit, _) in units() {
+            let run = |threads| {
+                let mut c = vec![0.0; m * n];
+                let (fa, fb) = (Factor::new(&a[..], k, Layout::Normal), Factor::new(&b[..], n, Layout::Normal));
+                run(&cores(threads, isa), unit, (m, n, k), fa, fb, ElementsMut::F32(&mut c), Epilogue::default());
+                c
+            };
+            assert_eq!(run(1), run(3), "{isa:?} {unit:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_not_finite_reaches_its_rows_alone() {
+    let (m, n, k) = (10, 50, 20);
+    let (mut a, b) = (random(m * k, 1), random(k * n, 2));
+    a[3 * k + 7] = f32::NAN;
+    for (isa, unit, _) in units() {
+        let mut c = vec![0.0; m * n];
+        let (fa, fb) = (Factor::new(&a[..], k, Layout::Normal), Factor::new(&b[..], n, Layout::Normal));
+        run(&cores(1, isa), unit, (m, n, k), fa, fb, ElementsMut::F32(&mut c), Epilogue::default());
+        assert!(c.iter().enumerate().all(|(at, x)| x.is_nan() == (at / n == 3)), "{isa:?} {unit:?}");
+    }
+}

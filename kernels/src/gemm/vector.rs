@@ -1,0 +1,205 @@
+//! The micro-kernels on vectors: a tile of C in registers, eight rows of A broadcast against up to three vectors of B.
+//!
+//! 8 x 48 with AVX-512: 24 accumulators hide a latency of four cycles on two units three times over, and eleven loads a step
+//! of k stand beside 24 multiply-adds. AVX2's sixteen registers hold a quarter of it at a time.
+
+use super::pack::LANES;
+use crate::isa::Isa;
+
+/// Rows of the register tile.
+pub(super) const ROWS: usize = 8;
+/// Columns of the register tile: three vectors.
+pub(super) const COLS: usize = 3 * LANES;
+
+/// Eight rows of A: where each begins, and the words from one step of k to the next.
+#[derive(Clone, Copy)]
+pub(super) struct Strip {
+    pub(super) rows: [*const u32; ROWS],
+    pub(super) step: usize,
+}
+
+/// Whether a word is an f32 or a pair of bf16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Product {
+    Singles,
+    Pairs,
+}
+
+/// acc [8 rows, `COLS` apart] = (or, if `add`, +=) the strip times a panel `[depth][16 vectors]`.
+///
+/// # Safety
+/// Every row of the strip has `depth` words, `step` apart, and `panel` has `depth * 16 * vectors` of them.
+#[expect(clippy::too_many_arguments, reason = "what a micro-kernel is told")]
+pub(super) unsafe fn micro(
+    isa: Isa,
+    product: Product,
+    depth: usize,
+    strip: &Strip,
+    panel: &[u32],
+    vectors: usize,
+    acc: &mut [f32; ROWS * COLS],
+    add: bool,
+) {
+    debug_assert!(panel.len() >= depth * LANES * vectors);
+    // SAFETY: passed on; the level exists only where `Isa::best` found its features.
+    unsafe {
+        match (isa, product) {
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx512Bf16 | Isa::Amx, Product::Pairs) => match vectors {
+                1 => pairs::<1>(depth, strip, panel, acc, add),
+                2 => pairs::<2>(depth, strip, panel, acc, add),
+                _ => pairs::<3>(depth, strip, panel, acc, add),
+            },
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx, Product::Singles) => match vectors {
+                1 => singles::<1>(depth, strip, panel, acc, add),
+                2 => singles::<2>(depth, strip, panel, acc, add),
+                _ => singles::<3>(depth, strip, panel, acc, add),
+            },
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx2, Product::Singles) => match vectors {
+                1 => singles_256::<1>(depth, strip, panel, acc, add),
+                2 => singles_256::<2>(depth, strip, panel, acc, add),
+                _ => singles_256::<3>(depth, strip, panel, acc, add),
+            },
+            _ => portable(product, depth, strip, panel, vectors, acc, add),
+        }
+    }
+}
+
+/// # Safety
+/// As [`micro`].
+unsafe fn portable(
+    product: Product,
+    depth: usize,
+    strip: &Strip,
+    panel: &[u32],
+    vectors: usize,
+    acc: &mut [f32; ROWS * COLS],
+    add: bool,
+) {
+    let cols = LANES * vectors;
+    for (acc, &row) in acc.as_chunks_mut::<COLS>().0.iter_mut().zip(&strip.rows) {
+        let mut sums = [0.0f32; COLS];
+        for (p, words) in panel.chunks_exact(cols).enumerate().take(depth) {
+            // SAFETY: the row has `depth` words (caller).
+            let a = unsafe { row.add(p * strip.step).read_unaligned() };
+            for (sum, &b) in sums.iter_mut().zip(words) {
+                *sum = match product {
+                    Product::Singles => *sum + f32::from_bits(a) * f32::from_bits(b),
+                    Product::Pairs => {
+                        let high = f32::from_bits(a & 0xffff_0000) * f32::from_bits(b & 0xffff_0000);
+                        *sum + high + f32::from_bits(a << 16) * f32::from_bits(b << 16)
+                    }
+                };
+            }
+        }
+        for (acc, sum) in acc.iter_mut().zip(sums).take(cols) {
+            *acc = if add { *acc + sum } else { sum };
+        }
+    }
+}
+
+/// The body of both AVX-512 kernels, which differ in what they do with a word of A and a vector of B.
+#[cfg(target_arch = "x86_64")]
+macro_rules! kernel_512 {
+    ($name:ident, $feature:literal, |$sum:ident, $a:ident, $b:ident| $multiply_add:expr) => {
+        /// # Safety
+        /// As [`micro`].
+        #[target_feature(enable = $feature)]
+        unsafe fn $name<const V: usize>(
+            depth: usize,
+            strip: &Strip,
+            panel: &[u32],
+            acc: &mut [f32; ROWS * COLS],
+            add: bool,
+        ) {
+            use std::arch::x86_64::*;
+            let mut sums = [[_mm512_setzero_ps(); V]; ROWS];
+            let (rows, step, mut b) = (strip.rows, strip.step, panel.as_ptr());
+            let mut at = 0;
+            for _ in 0..depth {
+                let mut vectors = [_mm512_setzero_ps(); V];
+                for (v, vector) in vectors.iter_mut().enumerate() {
+                    // SAFETY: the panel has 16 V words for each of `depth` steps (caller).
+                    *vector = unsafe { _mm512_loadu_ps(b.add(LANES * v).cast()) };
+                }
+                for (sums, row) in sums.iter_mut().zip(rows) {
+                    // SAFETY: the row has `depth` words, `step` apart (caller); pairs need not be aligned.
+                    let word = unsafe { row.add(at).read_unaligned() };
+                    let a = _mm512_set1_epi32(word as i32);
+                    for (sum, vector) in sums.iter_mut().zip(vectors) {
+                        let ($sum, $a, $b) = (*sum, a, vector);
+                        *sum = $multiply_add;
+                    }
+                }
+                at += step;
+                b = b.wrapping_add(LANES * V);
+            }
+            for (row, sums) in acc.as_chunks_mut::<COLS>().0.iter_mut().zip(sums) {
+                for (to, sum) in row.as_chunks_mut::<LANES>().0.iter_mut().zip(sums) {
+                    // SAFETY: `to` is sixteen lanes.
+                    unsafe {
+                        let sum = if add { _mm512_add_ps(_mm512_loadu_ps(to.as_ptr()), sum) } else { sum };
+                        _mm512_storeu_ps(to.as_mut_ptr(), sum);
+                    }
+                }
+            }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+kernel_512!(singles, "avx512f", |sum, a, b| _mm512_fmadd_ps(_mm512_castsi512_ps(a), b, sum));
+
+// Both products of a pair are added in f32; subnormal inputs and outputs count as zero (the instruction's own rule).
+#[cfg(target_arch = "x86_64")]
+kernel_512!(pairs, "avx512f,avx512bf16", |sum, a, b| {
+    // SAFETY: three names for 512 bits.
+    unsafe {
+        let a = std::mem::transmute::<__m512i, __m512bh>(a);
+        _mm512_dpbf16_ps(sum, a, std::mem::transmute::<__m512, __m512bh>(b))
+    }
+});
+
+/// # Safety
+/// As [`micro`].
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn singles_256<const V: usize>(
+    depth: usize,
+    strip: &Strip,
+    panel: &[u32],
+    acc: &mut [f32; ROWS * COLS],
+    add: bool,
+) {
+    use std::arch::x86_64::*;
+    // Sixteen registers hold four rows of V vectors of eight: the tile is four such corners.
+    for (half, columns) in [(0, 0), (0, 8 * V), (4, 0), (4, 8 * V)] {
+        let mut sums = [[_mm256_setzero_ps(); V]; 4];
+        for p in 0..depth {
+            let mut vectors = [_mm256_setzero_ps(); V];
+            for (v, vector) in vectors.iter_mut().enumerate() {
+                // SAFETY: the panel has 16 V words for each of `depth` steps (caller).
+                *vector = unsafe { _mm256_loadu_ps(panel.as_ptr().add(p * LANES * V + columns + 8 * v).cast()) };
+            }
+            for (sums, row) in sums.iter_mut().zip(&strip.rows[half..half + 4]) {
+                // SAFETY: the row has `depth` words, `step` apart (caller).
+                let a = _mm256_set1_ps(f32::from_bits(unsafe { row.add(p * strip.step).read_unaligned() }));
+                for (sum, b) in sums.iter_mut().zip(vectors) {
+                    *sum = _mm256_fmadd_ps(a, b, *sum);
+                }
+            }
+        }
+        for (row, sums) in acc.as_chunks_mut::<COLS>().0[half..half + 4].iter_mut().zip(sums) {
+            let to = row[columns..columns + 8 * V].as_chunks_mut::<8>().0;
+            for (to, sum) in to.iter_mut().zip(sums) {
+                // SAFETY: `to` is eight lanes.
+                unsafe {
+                    let sum = if add { _mm256_add_ps(_mm256_loadu_ps(to.as_ptr()), sum) } else { sum };
+                    _mm256_storeu_ps(to.as_mut_ptr(), sum);
+                }
+            }
+        }
+    }
+}
