@@ -19,7 +19,7 @@ use crate::cpu::Cores;
 use crate::isa::Isa;
 use finish::{Finish, Output};
 use galatea_tensor::bf16;
-use pack::{Order, Part, Word, pack};
+use pack::{Ahead, Order, Part, Word, pack};
 use std::cell::RefCell;
 use vector::{COLS, Product, ROWS, Strip};
 
@@ -338,7 +338,9 @@ fn run(
         let (i, j) = (task % row_tasks * blocking.rows, task / row_tasks * blocking.cols);
         let rows = (i, (i + blocking.rows).min(m));
         let cols = (j, (j + blocking.cols).min(n));
-        let task = Task { isa: cores.isa, unit, rows, cols, k, depth: blocking.depth, a, b, finish: &finish };
+        let (isa, depth, stride) =
+            (cores.isa, blocking.depth, cores.pool.threads().div_ceil(row_tasks) * blocking.cols);
+        let task = Task { isa, unit, rows, cols, stride, n, k, depth, a, b, finish: &finish };
         BUFFERS.with_borrow_mut(|buffers| match unit {
             Unit::Vectors(_) => task.run(buffers),
             Unit::Tiles(tiles) => tiles.with(|| task.run(buffers)),
@@ -352,6 +354,9 @@ struct Task<'a> {
     unit: Unit,
     rows: (usize, usize),
     cols: (usize, usize),
+    /// Columns from this task to the one that this thread probably takes next.
+    stride: usize,
+    n: usize,
     k: usize,
     depth: usize,
     a: Factor<'a>,
@@ -378,6 +383,7 @@ impl Task<'_> {
                 let part_b = Part::of_b(self.b, cols, ks);
                 pack(self.isa, word, order_b, &part_b, packed_b);
                 let depth = part_b.depth(word);
+                let mut ahead = self.next_part(ks, j).map_or_else(Ahead::nothing, |next| Ahead::new(&next));
                 for strip in 0..strips {
                     let i = self.rows.0 + strip * tile_rows;
                     let at = if one_block { 0 } else { panel * strips + strip } * tile_rows * tile_cols;
@@ -396,7 +402,17 @@ impl Task<'_> {
                             // SAFETY: both packings hold `depth` words a row or column (`pack`), rows in place hold them too
                             // (`Factor::check`, `in_place`).
                             unsafe {
-                                vector::micro(self.isa, product, depth, &strip, packed_b, vectors, tile, k > 0);
+                                vector::micro(
+                                    self.isa,
+                                    product,
+                                    depth,
+                                    &strip,
+                                    packed_b,
+                                    vectors,
+                                    tile,
+                                    k > 0,
+                                    &mut ahead,
+                                );
                             }
                         }
                         Unit::Tiles(tiles) => {
@@ -417,6 +433,22 @@ impl Task<'_> {
                     }
                 }
             }
+        }
+    }
+
+    /// The part of B that is packed after the panel at column `j` of the block `ks`: the next panel's, or the next block's
+    /// first, or where this thread's next task probably begins.
+    fn next_part(&self, ks: (usize, usize), j: usize) -> Option<Part<'_>> {
+        let cols = self.unit.tile().1;
+        let part = |j: usize, ks| Part::of_b(self.b, (j, (j + cols).min(self.n)), ks);
+        let next_block = |k: usize| (k, (k + self.depth).min(self.k));
+        if j + cols < self.cols.1 {
+            Some(part(j + cols, ks))
+        } else if ks.1 < self.k {
+            Some(part(self.cols.0, next_block(ks.1)))
+        } else {
+            let j = self.cols.0 + self.stride;
+            (j < self.n).then(|| part(j, next_block(0)))
         }
     }
 

@@ -82,8 +82,65 @@ pub(super) fn pack(isa: Isa, word: Word, order: Order, part: &Part<'_>, out: &mu
     }
 }
 
+/// Asks for the cache line at an address, which may be any.
+#[inline(always)]
+pub(super) fn prefetch(address: *const u8) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: a prefetch never faults and changes nothing that a program can see.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(address.cast());
+    }
+    #[cfg(any(not(target_arch = "x86_64"), miri))]
+    let _ = address;
+}
+
+/// The lines of a part that is packed next, asked for one by one while the panel before it is multiplied: a packing that
+/// waits for memory takes a quarter of a product.
+pub(super) struct Ahead {
+    first: *const u8,
+    /// Bytes between rows, rows, and lines of a row.
+    stride: usize,
+    rows: usize,
+    lines: usize,
+    row: usize,
+    line: usize,
+}
+
+impl Ahead {
+    /// Nothing to ask for.
+    pub(super) fn nothing() -> Self {
+        Self { first: std::ptr::null(), stride: 0, rows: 0, lines: 0, row: 0, line: 0 }
+    }
+
+    pub(super) fn new(part: &Part<'_>) -> Self {
+        let (first, size) = match part.factor.data {
+            Elements::F32(x) => (x.as_ptr().cast::<u8>(), size_of::<f32>()),
+            Elements::Bf16(x) => (x.as_ptr().cast::<u8>(), size_of::<bf16>()),
+        };
+        let (rows, cols) = if part.along_k { (part.span, part.ks) } else { (part.ks, part.span) };
+        let first = first.wrapping_add((rows.0 * part.factor.stride + cols.0) * size);
+        // A row that does not begin on a line touches one more.
+        let lines = ((cols.1 - cols.0) * size).div_ceil(64) + 1;
+        Self { first, stride: part.factor.stride * size, rows: rows.1 - rows.0, lines, row: 0, line: 0 }
+    }
+
+    /// Asks for the next line, if there is one.
+    #[inline(always)]
+    pub(super) fn next(&mut self) {
+        if self.row < self.rows {
+            prefetch(self.first.wrapping_add(self.row * self.stride + self.line * 64));
+            self.line += 1;
+            if self.line == self.lines {
+                (self.line, self.row) = (0, self.row + 1);
+            }
+        }
+    }
+}
+
 /// A source of words.
 trait Source: Copy {
+    /// Where element `at` lies, for a prefetch: it may be beyond the end.
+    fn address(self, at: usize) -> *const u8;
     /// `count` (at most 16) words from element `at` on, along memory: for a source of pairs, pairs of neighbours.
     fn along(self, at: usize, elements: usize) -> [u32; LANES];
     /// 16 words whose elements along k are `stride` apart (`pair` says whether the second exists).
@@ -146,6 +203,11 @@ fn half(x: f32) -> u32 {
 
 impl Source for Singles<'_> {
     #[inline(always)]
+    fn address(self, at: usize) -> *const u8 {
+        self.x.as_ptr().wrapping_add(at).cast()
+    }
+
+    #[inline(always)]
     fn along(self, at: usize, elements: usize) -> [u32; LANES] {
         let x = lanes(self.x, at, elements, 0.0);
         if self.round { x.map(|x| half(x) << 16) } else { x.map(f32::to_bits) }
@@ -159,6 +221,11 @@ impl Source for Singles<'_> {
 
 impl Source for Widened<'_> {
     #[inline(always)]
+    fn address(self, at: usize) -> *const u8 {
+        self.x.as_ptr().wrapping_add(at).cast()
+    }
+
+    #[inline(always)]
     fn along(self, at: usize, elements: usize) -> [u32; LANES] {
         lanes(self.x, at, elements, bf16::ZERO).map(|x| u32::from(x.to_bits()) << 16)
     }
@@ -170,6 +237,11 @@ impl Source for Widened<'_> {
 }
 
 impl Source for Pairs<'_> {
+    #[inline(always)]
+    fn address(self, at: usize) -> *const u8 {
+        self.x.as_ptr().wrapping_add(at).cast()
+    }
+
     #[inline(always)]
     fn along(self, at: usize, elements: usize) -> [u32; LANES] {
         let x = twice(self.x, at, elements, 0.0);
@@ -185,6 +257,11 @@ impl Source for Pairs<'_> {
 }
 
 impl Source for Halves<'_> {
+    #[inline(always)]
+    fn address(self, at: usize) -> *const u8 {
+        self.x.as_ptr().wrapping_add(at).cast()
+    }
+
     #[inline(always)]
     fn along(self, at: usize, elements: usize) -> [u32; LANES] {
         // Neighbours are a word already, where the first byte is the lowest.
@@ -284,6 +361,14 @@ multiversion! {
                 let places: [Place; WIDE / LANES] =
                     std::array::from_fn(|b| Place::new(order, span, depth, (first + b * LANES).min(span - 1), p));
                 for r in 0..places[0].count.min(LANES) {
+                    // The block after this one.
+                    let next = (part.ks.0 + (p + r + LANES) * word.depth()) * part.factor.stride + part.span.0 + first;
+                    for line in (0..WIDE).step_by(LANES) {
+                        prefetch(source.address(next + line));
+                        if word == Word::Pair {
+                            prefetch(source.address(next + part.factor.stride + line));
+                        }
+                    }
                     for (place, i) in places.iter().zip((first..span).step_by(LANES)) {
                         place.put(r, &row_across(source, word, part, i, p + r), out);
                     }
@@ -355,12 +440,18 @@ fn clear_second_half(word: Word, part: &Part<'_>, out: &mut [u32]) {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn turned_512<S: Source>(source: S, word: Word, order: Order, part: &Part<'_>, out: &mut [u32]) {
     use std::arch::x86_64::*;
+    /// Blocks between the one that is asked for and the one that is transposed.
+    const AHEAD: usize = 4;
     let (depth, span) = (part.depth(word), part.span.1 - part.span.0);
     for i in (0..span).step_by(LANES) {
         for p in (0..depth).step_by(LANES) {
             let place = Place::new(order, span, depth, i, p);
             let mut x = [_mm512_setzero_si512(); LANES];
             for (r, x) in x.iter_mut().enumerate() {
+                if part.along_k {
+                    let next = part.ks.0 + (p + AHEAD * LANES) * word.depth();
+                    prefetch(source.address((part.span.0 + i + r) * part.factor.stride + next));
+                }
                 let row = natural_row(source, word, part, i, p, r);
                 // SAFETY: a row is 16 words, a vector of 512 bits.
                 *x = unsafe { std::mem::transmute::<[u32; LANES], __m512i>(row) };

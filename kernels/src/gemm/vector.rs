@@ -3,7 +3,7 @@
 //! 8 x 48 with AVX-512: 24 accumulators hide a latency of four cycles on two units three times over, and eleven loads a step
 //! of k stand beside 24 multiply-adds. AVX2's sixteen registers hold a quarter of it at a time.
 
-use super::pack::LANES;
+use super::pack::{Ahead, LANES};
 use crate::isa::Isa;
 
 /// Rows of the register tile.
@@ -25,7 +25,11 @@ pub(super) enum Product {
     Pairs,
 }
 
-/// acc [8 rows, `COLS` apart] = (or, if `add`, +=) the strip times a panel `[depth][16 vectors]`.
+/// Steps of k from one prefetch to the next.
+const PACE: usize = 4;
+
+/// acc [8 rows, `COLS` apart] = (or, if `add`, +=) the strip times a panel `[depth][16 vectors]`, asking
+/// for lines of `ahead` on the way.
 ///
 /// # Safety
 /// Every row of the strip has `depth` words, `step` apart, and `panel` has `depth * 16 * vectors` of them.
@@ -39,6 +43,7 @@ pub(super) unsafe fn micro(
     vectors: usize,
     acc: &mut [f32; ROWS * COLS],
     add: bool,
+    ahead: &mut Ahead,
 ) {
     debug_assert!(panel.len() >= depth * LANES * vectors);
     // SAFETY: passed on; the level exists only where `Isa::best` found its features.
@@ -46,15 +51,15 @@ pub(super) unsafe fn micro(
         match (isa, product) {
             #[cfg(target_arch = "x86_64")]
             (Isa::Avx512Bf16 | Isa::Amx, Product::Pairs) => match vectors {
-                1 => pairs::<1>(depth, strip, panel, acc, add),
-                2 => pairs::<2>(depth, strip, panel, acc, add),
-                _ => pairs::<3>(depth, strip, panel, acc, add),
+                1 => pairs::<1>(depth, strip, panel, acc, add, ahead),
+                2 => pairs::<2>(depth, strip, panel, acc, add, ahead),
+                _ => pairs::<3>(depth, strip, panel, acc, add, ahead),
             },
             #[cfg(target_arch = "x86_64")]
             (Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx, Product::Singles) => match vectors {
-                1 => singles::<1>(depth, strip, panel, acc, add),
-                2 => singles::<2>(depth, strip, panel, acc, add),
-                _ => singles::<3>(depth, strip, panel, acc, add),
+                1 => singles::<1>(depth, strip, panel, acc, add, ahead),
+                2 => singles::<2>(depth, strip, panel, acc, add, ahead),
+                _ => singles::<3>(depth, strip, panel, acc, add, ahead),
             },
             #[cfg(target_arch = "x86_64")]
             (Isa::Avx2, Product::Singles) => match vectors {
@@ -113,28 +118,34 @@ macro_rules! kernel_512 {
             panel: &[u32],
             acc: &mut [f32; ROWS * COLS],
             add: bool,
+            ahead: &mut Ahead,
         ) {
             use std::arch::x86_64::*;
             let mut sums = [[_mm512_setzero_ps(); V]; ROWS];
             let (rows, step, mut b) = (strip.rows, strip.step, panel.as_ptr());
-            let mut at = 0;
-            for _ in 0..depth {
-                let mut vectors = [_mm512_setzero_ps(); V];
-                for (v, vector) in vectors.iter_mut().enumerate() {
-                    // SAFETY: the panel has 16 V words for each of `depth` steps (caller).
-                    *vector = unsafe { _mm512_loadu_ps(b.add(LANES * v).cast()) };
-                }
-                for (sums, row) in sums.iter_mut().zip(rows) {
-                    // SAFETY: the row has `depth` words, `step` apart (caller); pairs need not be aligned.
-                    let word = unsafe { row.add(at).read_unaligned() };
-                    let a = _mm512_set1_epi32(word as i32);
-                    for (sum, vector) in sums.iter_mut().zip(vectors) {
-                        let ($sum, $a, $b) = (*sum, a, vector);
-                        *sum = $multiply_add;
+            let (mut at, mut left) = (0, depth);
+            while left > 0 {
+                ahead.next();
+                let steps = left.min(PACE);
+                left -= steps;
+                for _ in 0..steps {
+                    let mut vectors = [_mm512_setzero_ps(); V];
+                    for (v, vector) in vectors.iter_mut().enumerate() {
+                        // SAFETY: the panel has 16 V words for each of `depth` steps (caller).
+                        *vector = unsafe { _mm512_loadu_ps(b.add(LANES * v).cast()) };
                     }
+                    for (sums, row) in sums.iter_mut().zip(rows) {
+                        // SAFETY: the row has `depth` words, `step` apart (caller); pairs need not be aligned.
+                        let word = unsafe { row.add(at).read_unaligned() };
+                        let a = _mm512_set1_epi32(word as i32);
+                        for (sum, vector) in sums.iter_mut().zip(vectors) {
+                            let ($sum, $a, $b) = (*sum, a, vector);
+                            *sum = $multiply_add;
+                        }
+                    }
+                    at += step;
+                    b = b.wrapping_add(LANES * V);
                 }
-                at += step;
-                b = b.wrapping_add(LANES * V);
             }
             for (row, sums) in acc.as_chunks_mut::<COLS>().0.iter_mut().zip(sums) {
                 for (to, sum) in row.as_chunks_mut::<LANES>().0.iter_mut().zip(sums) {
