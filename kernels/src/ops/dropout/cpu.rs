@@ -31,6 +31,12 @@ impl Mask {
         Self { key: Key::new(rng, stream), least: least << 9, scale: 1.0 / (1.0 - p) }
     }
 
+    /// The least word that keeps its element.
+    #[cfg(test)]
+    pub(crate) fn least(self) -> u32 {
+        self.least
+    }
+
     /// y = x keep / (1 - p) for rows of `d` from `first` on.
     pub(crate) fn rows<X: Real>(self, isa: Isa, first: usize, d: usize, x: &[X], y: &mut [X]) {
         drop_rows(isa, self, first, d, x, y);
