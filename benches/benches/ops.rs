@@ -1,7 +1,9 @@
 //! Single ops as programs of one instruction.
 
 use galatea_benches::{Bench, launches, normals};
-use galatea_kernels::{AdamW, AttentionMask, Backend, Cpu, Hyper, Inst, Muon, Op, Program, slots};
+use galatea_kernels::{
+    Activation, AdamW, AttentionMask, Backend, Chunk, Cpu, Hyper, Inst, Muon, Op, Program, Rows, slots,
+};
 use galatea_random::Philox;
 use galatea_tensor::{DType, Region, Shape, Slot};
 
@@ -77,6 +79,8 @@ fn network(bench: &mut Bench) {
         let reads: [Read<'_>; 4] = [(&x, Normal), (&[b * l], Value(1.0)), (&x, Normal), (&[d], Normal)];
         run(bench, &name, Op::RmsNormGrad { gain: true }, &reads);
 
+        passes(bench, &name, (b, l, d, h, v));
+
         let name = format!("{b}x{l}x{v}");
         let forbid = Some(v as u32 - 1);
         let (logits, n) = ([b, l, v], [b, l]);
@@ -88,11 +92,49 @@ fn network(bench: &mut Bench) {
     }
 }
 
+/// What reads and writes its tensors once: the floor is the memory's.
+fn passes(bench: &mut Bench, name: &str, (b, l, d, h, v): (usize, usize, usize, usize, usize)) {
+    let (heads, gain, bias, p, stream) = (h as u32, true, true, 0.1, 1);
+    let (activation, over) = (Activation::Gelu, Rows::Positions);
+    let (shift, scale) = (Chunk { index: 0, of: 6 }, Chunk { index: 1, of: 6 });
+    let x: Read<'_> = (&[b, l, d], Normal);
+    let (row, one): (Read<'_>, Read<'_>) = ((&[d], Normal), (&[1], Value(1.0)));
+    let m: Read<'_> = (&[b, 6 * d], Normal);
+    let qkv: Read<'_> = (&[b, l, 3 * d], Normal);
+    let rng: Read<'_> = (&[4], Ids(7));
+    let (table, ids): (Read<'_>, Read<'_>) = ((&[v, d], Normal), (&[b, l], Ids(v)));
+    let w: Read<'_> = (&[b, l], Value(1.0));
+    run(bench, name, Op::Add, &[x, x]);
+    run(bench, name, Op::AddRows { over }, &[x, (&[l, d], Normal)]);
+    run(bench, name, Op::AddRowsGrad { over: Rows::Batch }, &[(&[1, b * l, d], Normal)]);
+    run(bench, name, Op::Activate { activation }, &[x]);
+    run(bench, name, Op::ActivateGrad { activation }, &[x, x]);
+    run(bench, name, Op::LayerNorm { eps: 1e-5, gain, bias }, &[x, row, row]);
+    run(bench, name, Op::LayerNormGrad { gain, bias }, &[x, (&[b * l, 2], Value(1.0)), x, row]);
+    run(bench, name, Op::QkNorm { heads, eps: 1e-5, gain: 1.0 }, &[qkv]);
+    run(bench, name, Op::QkNormGrad { heads, gain: 1.0 }, &[qkv, (&[b * l, 2 * h], Value(1.0)), qkv]);
+    run(bench, name, Op::Modulate { shift, scale }, &[x, m]);
+    run(bench, name, Op::ModulateGrad { shift, scale }, &[x, m, x]);
+    run(bench, name, Op::Gate { gate: shift }, &[x, x, m]);
+    run(bench, name, Op::GateGrad { gate: shift }, &[x, m, x]);
+    run(bench, name, Op::Rotary { heads, inverse: false }, &[qkv, (&[l, d / h], Normal)]);
+    run(bench, name, Op::Dropout { p, stream }, &[x, rng]);
+    run(bench, name, Op::Embedding, &[ids, table]);
+    run(bench, name, Op::EmbeddingGrad { vocab: v as u32 }, &[ids, x]);
+    run(bench, name, Op::CorruptGaussian { stream }, &[x, (&[b, 2], Value(0.5)), rng]);
+    run(bench, name, Op::SquaredError, &[x, x, w]);
+    run(bench, name, Op::SquaredErrorGrad, &[x, x, w, one]);
+}
+
 fn optimizers(bench: &mut Bench) {
     let adamw = AdamW { beta_1: 0.9, beta_2: 0.98, eps: 1e-8, weight_decay: 0.01 };
     for len in [1 << 20, 1 << 24] {
         let reads: [Read<'_>; 3] = [(&[len], Normal), (&[1], Value(1.0)), (&[Hyper::LEN], RATE)];
-        run(bench, &len.to_string(), Op::AdamW(adamw), &reads);
+        for (name, ema, copy) in [("", false, false), ("_ema_copy", true, true)] {
+            run(bench, &format!("{len}{name}"), Op::AdamW { adamw, ema, copy }, &reads);
+        }
+        run(bench, &len.to_string(), Op::GlobalNorm, &reads[..1]);
+        run(bench, &len.to_string(), Op::Ema, &[reads[0], reads[2]]);
     }
     let muon = Muon { momentum: 0.95, iterations: 5, weight_decay: 0.0 };
     for (r, c) in [(384, 128), (512, 128), (768, 768)] {

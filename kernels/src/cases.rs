@@ -75,6 +75,11 @@ impl Host {
     }
 }
 
+/// Activations in f32 and in bf16, with the tolerance of each.
+pub(crate) fn both<const N: usize>(activations: [Host; N], tolerance: f64) -> [([Host; N], f64); 2] {
+    [(activations.clone(), tolerance), (activations.map(|x| x.bf16()), BF16)]
+}
+
 /// Runs `op` once on a fresh CPU backend and returns every write in f64. `in_place` are the initial contents of the
 /// first writes; the others start as NaN.
 pub(crate) fn run(isa: Isa, threads: usize, op: Op, reads: &[Host], in_place: &[Host]) -> Vec<Vec<f64>> {

@@ -1,6 +1,6 @@
 //! What an instruction costs: the arithmetic and the traffic behind every floor.
 
-use crate::op::{Activation, Op};
+use crate::op::{Activation, Norm, Op};
 use crate::program::Inst;
 use galatea_tensor::Slot;
 
@@ -27,10 +27,14 @@ pub fn cost(inst: &Inst) -> Cost {
     let write = |i| len(&inst.writes, i);
     // exhaustive: no wildcard arm
     let flops = match inst.op {
+        // A conversion is no arithmetic.
+        Op::Cast { .. } => 0,
         Op::Add | Op::AddRows { .. } | Op::Accumulate => write(0),
         Op::AddRowsGrad { .. } | Op::GlobalNorm => 2 * read(0),
         Op::Activate { activation } => elementwise(activation) * write(0),
         Op::ActivateGrad { activation } => 2 * elementwise(activation) * write(0),
+        Op::SwiGlu => (1 + elementwise(Activation::Silu)) * write(0),
+        Op::SwiGluGrad => (2 + elementwise(Activation::Silu)) * write(0),
         Op::Linear { bias, activation } => {
             let per_output = 2 * inst.reads[0].shape.cols() as u64 + u64::from(bias) + elementwise(activation);
             write(0) * per_output
@@ -41,6 +45,14 @@ pub fn cost(inst: &Inst) -> Cost {
         Op::EmbeddingGrad { .. } => read(1),
         Op::LayerNorm { .. } => 8 * read(0),
         Op::LayerNormGrad { .. } => 14 * read(0),
+        Op::AddNorm { norm, dropout, .. } => {
+            let statistics = if norm == Norm::Layer { 8 } else { 5 };
+            (1 + statistics + if dropout.is_some() { 16 } else { 0 }) * read(0)
+        }
+        Op::AddNormGrad { norm, dropout, sum, .. } => {
+            let gradient = if norm == Norm::Layer { 14 } else { 9 };
+            (gradient + u64::from(sum) + if dropout.is_some() { 16 } else { 0 }) * read(0)
+        }
         Op::RmsNorm { .. } | Op::QkNorm { .. } => 5 * read(0),
         Op::RmsNormGrad { .. } | Op::QkNormGrad { .. } => 9 * read(0),
         Op::Modulate { .. } | Op::Gate { .. } => 2 * write(0),
@@ -61,7 +73,7 @@ pub fn cost(inst: &Inst) -> Cost {
         Op::SquaredError => 3 * read(0),
         Op::SquaredErrorGrad => 4 * read(0),
         Op::SampleTokens { .. } => 8 * read(0),
-        Op::AdamW(_) => 15 * read(0),
+        Op::AdamW { ema, .. } => (15 + if ema { 3 } else { 0 }) * read(0),
         Op::Muon(muon) => {
             let (s, k) = (inst.writes[2].shape.dim(0) as u64, inst.writes[2].shape.dim(1) as u64);
             u64::from(muon.iterations) * (4 * s * s * k + 2 * s * s * s) + 8 * read(0)

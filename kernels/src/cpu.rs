@@ -148,14 +148,30 @@ fn execute(cores: &Cores, memory: &Memory, inst: &Inst) {
     let (ids, write_ids) = (|i: usize| at.read::<u32>(i), |i: usize| at.write::<u32>(i));
     let cols = |i: usize| inst.reads[i].shape.cols();
     let dim = |i: usize, d: usize| inst.reads[i].shape.dim(d);
+    let dtype = |i: usize| inst.reads[i].dtype;
     // exhaustive: no wildcard arm
     match inst.op {
-        Op::Add => real!(inst.reads[0].dtype, X => ops::add::add::<X>(cores, at.read(0), at.read(1), at.write(0))),
+        Op::Add => real!(dtype(0), X => ops::add::add::<X>(cores, at.read(0), at.read(1), at.write(0))),
+        Op::Cast { to } => {
+            real!(dtype(0), X => real!(to, Y => ops::cast::cast::<X, Y>(cores, at.read(0), at.write(0))));
+        }
         Op::Accumulate => ops::add::accumulate(cores, read(0), write(0)),
-        Op::AddRows { over } => ops::add_rows::forward(cores, over, dim(0, 1), cols(0), read(0), read(1), write(0)),
-        Op::AddRowsGrad { over } => ops::add_rows::backward(cores, over, dim(0, 1), cols(0), read(0), write(0)),
-        Op::Activate { activation } => ops::activation::forward(cores, activation, read(0), write(0)),
-        Op::ActivateGrad { activation } => ops::activation::backward(cores, activation, read(0), read(1), write(0)),
+        Op::AddRows { over } => real!(dtype(0), X => real!(dtype(1), R => {
+            ops::add_rows::forward::<X, R>(cores, over, dim(0, 1), cols(0), at.read(0), at.read(1), at.write(0));
+        })),
+        Op::AddRowsGrad { over } => real!(dtype(0), X => real!(inst.writes[0].dtype, R => {
+            ops::add_rows::backward::<X, R>(cores, over, dim(0, 1), cols(0), at.read(0), at.write(0));
+        })),
+        Op::Activate { activation } => real!(dtype(0), X => {
+            ops::activation::forward::<X>(cores, activation, at.read(0), at.write(0));
+        }),
+        Op::ActivateGrad { activation } => real!(dtype(0), X => {
+            ops::activation::backward::<X>(cores, activation, at.read(0), at.read(1), at.write(0));
+        }),
+        Op::SwiGlu => real!(dtype(0), X => ops::swiglu::forward::<X>(cores, cols(0) / 2, at.read(0), at.write(0))),
+        Op::SwiGluGrad => real!(dtype(0), X => {
+            ops::swiglu::backward::<X>(cores, cols(1), at.read(0), at.read(1), at.write(0));
+        }),
         Op::Linear { bias, activation } => {
             let b = bias.then(|| read(2));
             let u = (activation != Activation::None).then(|| at.elements_mut(1));
@@ -166,46 +182,80 @@ fn execute(cores: &Cores, memory: &Memory, inst: &Inst) {
             let (dw, db) = (write(0), bias.then(|| write(1)));
             ops::linear::dw(cores, cols(0), cols(1), at.elements(0), at.elements(1), dw, db);
         }
-        Op::Embedding => ops::embedding::forward(cores, cols(1), ids(0), read(1), write(0)),
-        Op::EmbeddingGrad { .. } => ops::embedding::backward(cores, cols(1), ids(0), read(1), write(0)),
-        Op::LayerNorm { eps, gain, bias } => {
+        Op::Embedding => real!(dtype(1), X => {
+            ops::embedding::forward::<X>(cores, cols(1), ids(0), at.read(1), at.write(0));
+        }),
+        Op::EmbeddingGrad { .. } => real!(dtype(1), X => {
+            ops::embedding::backward::<X>(cores, cols(1), ids(0), at.read(1), write(0));
+        }),
+        Op::LayerNorm { eps, gain, bias } => real!(dtype(0), X => {
             let (g, b) = (gain.then(|| read(1)), bias.then(|| read(1 + usize::from(gain))));
-            ops::layer_norm::forward(cores, eps, cols(0), read(0), g, b, write(0), write(1));
-        }
-        Op::LayerNormGrad { gain, bias } => {
-            let (dg, db) = (gain.then(|| write(1)), bias.then(|| write(1 + usize::from(gain))));
-            let g = gain.then(|| read(3));
-            ops::layer_norm::backward(cores, cols(0), read(0), read(1), read(2), g, write(0), dg, db);
-        }
-        Op::RmsNorm { eps, gain } => {
-            ops::rms_norm::forward(cores, eps, cols(0), read(0), gain.then(|| read(1)), write(0), write(1));
-        }
-        Op::RmsNormGrad { gain } => {
-            let (g, dg) = (gain.then(|| read(3)), gain.then(|| write(1)));
-            ops::rms_norm::backward(cores, cols(0), read(0), read(1), read(2), g, write(0), dg);
-        }
-        Op::QkNorm { heads, eps, gain } => {
-            ops::qk_norm::forward(cores, heads, eps, gain, cols(0) / 3, read(0), write(0), write(1));
-        }
-        Op::QkNormGrad { heads, gain } => {
-            ops::qk_norm::backward(cores, heads, gain, cols(0) / 3, read(0), read(1), read(2), write(0));
-        }
-        Op::Modulate { shift, scale } => {
-            ops::modulate::forward(cores, shift, scale, dim(0, 1), cols(0), read(0), read(1), write(0));
-        }
-        Op::ModulateGrad { shift, scale } => {
+            ops::layer_norm::forward::<X>(cores, eps, cols(0), at.read(0), g, b, at.write(0), write(1));
+        }),
+        Op::LayerNormGrad { gain, bias } => real!(dtype(0), X => {
+            let mut next = 1..;
+            let mut take = |asked: bool| if asked { next.next().map(write) } else { None };
+            let (dg, db, scratch) = (take(gain), take(bias), take(gain || bias));
+            let (x, stats, dy, g) = (at.read(0), read(1), at.read(2), gain.then(|| read(3)));
+            ops::layer_norm::backward::<X>(cores, cols(0), x, stats, dy, g, at.write(0), dg, db, scratch);
+        }),
+        Op::RmsNorm { eps, gain } => real!(dtype(0), X => {
+            let g = gain.then(|| read(1));
+            ops::rms_norm::forward::<X>(cores, eps, cols(0), at.read(0), g, at.write(0), write(1));
+        }),
+        Op::RmsNormGrad { gain } => real!(dtype(0), X => {
+            let (g, dg, scratch) = (gain.then(|| read(3)), gain.then(|| write(1)), gain.then(|| write(2)));
+            let (x, stats, dy) = (at.read(0), read(1), at.read(2));
+            ops::rms_norm::backward::<X>(cores, cols(0), x, stats, dy, g, at.write(0), dg, scratch);
+        }),
+        Op::AddNorm { norm, eps, gain, bias, dropout } => real!(dtype(0), X => {
+            let mut next = 2..;
+            let mut take = |asked: bool| if asked { next.next() } else { None };
+            let (g, b, rng) = (take(gain).map(read), take(bias).map(read), take(dropout.is_some()).map(ids));
+            let (x, h, y, s) = (at.read(0), at.read(1), at.write(0), at.write(1));
+            let (d, dropout) = (cols(0), dropout.zip(rng));
+            ops::add_norm::forward::<X>(cores, norm, eps, dropout, d, x, h, g, b, y, s, write(2));
+        }),
+        Op::AddNormGrad { norm, gain, bias, dropout, sum } => real!(dtype(0), X => {
+            let mut next = 3..;
+            let mut take = |asked: bool| if asked { next.next() } else { None };
+            let (ds, g) = (take(sum).map(|i| at.read(i)), take(gain).map(read));
+            let dropout = dropout.zip(take(dropout.is_some()).map(ids));
+            let mut next = 1..;
+            let mut take = |asked: bool| if asked { next.next() } else { None };
+            let (dh, dg) = (take(dropout.is_some()).map(|i| at.write(i)), take(gain).map(write));
+            let (db, scratch) = (take(bias).map(write), take(gain || bias).map(write));
+            let (s, stats, dy, dx) = (at.read(0), read(1), at.read(2), at.write(0));
+            let d = cols(0);
+            ops::add_norm::backward::<X>(cores, norm, dropout, d, s, stats, dy, ds, g, dx, dh, dg, db, scratch);
+        }),
+        Op::QkNorm { heads, eps, gain } => real!(dtype(0), X => {
+            ops::qk_norm::forward::<X>(cores, heads, eps, gain, cols(0) / 3, at.read(0), at.write(0), write(1));
+        }),
+        Op::QkNormGrad { heads, gain } => real!(dtype(0), X => {
+            let (qkv, stats, dy) = (at.read(0), read(1), at.read(2));
+            ops::qk_norm::backward::<X>(cores, heads, gain, cols(0) / 3, qkv, stats, dy, at.write(0));
+        }),
+        Op::Modulate { shift, scale } => real!(dtype(0), X => {
             let (l, d) = (dim(0, 1), cols(0));
-            ops::modulate::backward(cores, shift, scale, l, d, read(0), read(1), read(2), write(0), write(1));
-        }
-        Op::Gate { gate } => {
-            ops::gate::forward(cores, gate, dim(0, 1), cols(0), read(0), read(1), read(2), write(0));
-        }
-        Op::GateGrad { gate } => {
-            ops::gate::backward(cores, gate, dim(0, 1), cols(0), read(0), read(1), read(2), write(0), write(1));
-        }
-        Op::Rotary { heads, inverse } => {
-            ops::rotary::forward(cores, heads, inverse, dim(0, 1), cols(0) / 3, read(0), read(1), write(0));
-        }
+            ops::modulate::forward::<X>(cores, shift, scale, l, d, at.read(0), at.read(1), at.write(0));
+        }),
+        Op::ModulateGrad { shift, scale } => real!(dtype(0), X => {
+            let (l, d, x, m, dy) = (dim(0, 1), cols(0), at.read(0), at.read(1), at.read(2));
+            ops::modulate::backward::<X>(cores, shift, scale, l, d, x, m, dy, at.write(0), at.write(1));
+        }),
+        Op::Gate { gate } => real!(dtype(0), X => {
+            let (x, h, m) = (at.read(0), at.read(1), at.read(2));
+            ops::gate::forward::<X>(cores, gate, dim(0, 1), cols(0), x, h, m, at.write(0));
+        }),
+        Op::GateGrad { gate } => real!(dtype(0), X => {
+            let (h, m, dy) = (at.read(0), at.read(1), at.read(2));
+            ops::gate::backward::<X>(cores, gate, dim(0, 1), cols(0), h, m, dy, at.write(0), at.write(1));
+        }),
+        Op::Rotary { heads, inverse } => real!(dtype(0), X => {
+            let (l, d) = (dim(0, 1), cols(0) / 3);
+            ops::rotary::forward::<X>(cores, heads, inverse, l, d, at.read(0), read(1), at.write(0));
+        }),
         Op::Attention { heads, mask, padding } => {
             let (l, d) = (dim(0, 1), cols(0) / 3);
             let visible = padding.then(|| ids(1));
@@ -223,11 +273,16 @@ fn execute(cores: &Cores, memory: &Memory, inst: &Inst) {
         Op::CorruptTokens { limit, stream } => {
             ops::corrupt_tokens::forward(cores, limit, stream, ids(0), read(1), ids(2), write_ids(0));
         }
-        Op::CorruptGaussian { stream } => {
-            ops::corrupt_gaussian::forward(cores, stream, cols(0), read(0), read(1), ids(2), write(0), write(1));
-        }
-        Op::CorruptGaussianGrad => ops::corrupt_gaussian::backward(cores, read(0), read(1), write(0)),
-        Op::Dropout { p, stream } => ops::dropout::forward(cores, p, stream, cols(0), read(0), ids(1), write(0)),
+        Op::CorruptGaussian { stream } => real!(dtype(0), X => {
+            let (x_0, level, rng) = (at.read(0), read(1), ids(2));
+            ops::corrupt_gaussian::forward::<X>(cores, stream, cols(0), x_0, level, rng, at.write(0), at.write(1));
+        }),
+        Op::CorruptGaussianGrad => real!(dtype(1), X => {
+            ops::corrupt_gaussian::backward::<X>(cores, read(0), at.read(1), at.write(0));
+        }),
+        Op::Dropout { p, stream } => real!(dtype(0), X => {
+            ops::dropout::forward::<X>(cores, p, stream, cols(0), at.read(0), ids(1), at.write(0));
+        }),
         Op::MaskedWeight { mask } => ops::masked_weight::forward(cores, mask, ids(0), read(1), write(0)),
         Op::CrossEntropy { forbid } => {
             ops::cross_entropy::forward(cores, forbid, read(0), ids(1), read(2), write(0), write(1));
@@ -243,17 +298,22 @@ fn execute(cores: &Cores, memory: &Memory, inst: &Inst) {
             let (alpha_bar, w, lse, dloss) = (read(3), read(4), read(5), read(6));
             ops::uniform_nelbo::backward(cores, read(0), ids(1), ids(2), alpha_bar, w, lse, dloss, write(0));
         }
-        Op::SquaredError => ops::squared_error::forward(cores, read(0), read(1), read(2), write(0), write(1)),
-        Op::SquaredErrorGrad => {
-            ops::squared_error::backward(cores, read(0), read(1), read(2), read(3), write(0), write(1));
-        }
+        Op::SquaredError => real!(dtype(0), X => {
+            ops::squared_error::forward::<X>(cores, at.read(0), at.read(1), read(2), write(0), write(1));
+        }),
+        Op::SquaredErrorGrad => real!(dtype(0), X => {
+            let (prediction, target, w, dloss) = (at.read(0), at.read(1), read(2), read(3));
+            ops::squared_error::backward::<X>(cores, prediction, target, w, dloss, at.write(0), at.write(1));
+        }),
         Op::SampleTokens { stream, temperature, forbid } => {
             let (ids_out, log_p, entropy) = (write_ids(0), write(1), write(2));
             ops::sample_tokens::forward(cores, stream, temperature, forbid, read(0), ids(1), ids_out, log_p, entropy);
         }
         Op::GlobalNorm => ops::global_norm::forward(cores, read(0), write(0)),
-        Op::AdamW(adamw) => {
-            ops::adamw::step(cores, adamw, read(0), read(1), read(2), write(0), write(1), write(2));
+        Op::AdamW { adamw, ema, copy } => {
+            let (param, m, v) = (write(0), write(1), write(2));
+            let (ema, copy) = (ema.then(|| write(3)), copy.then(|| at.write(3 + usize::from(ema))));
+            ops::adamw::step(cores, adamw, read(0), read(1), read(2), param, m, v, ema, copy);
         }
         Op::Muon(muon) => {
             let (rows, columns) = (dim(0, 0), dim(0, 1));

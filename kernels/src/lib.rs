@@ -7,13 +7,17 @@
 mod backend;
 #[cfg(test)]
 mod cases;
+mod columns;
 mod cost;
 pub mod cpu;
 pub mod gemm;
 pub mod isa;
 pub mod math;
+mod norm;
 mod op;
 pub mod ops;
+mod philox;
+mod pieces;
 pub mod pool;
 mod program;
 mod real;
@@ -23,7 +27,7 @@ pub use backend::Backend;
 pub use cost::{Cost, cost};
 pub use cpu::Cpu;
 pub use isa::Isa;
-pub use op::{Activation, AdamW, AttentionMask, Chunk, Hyper, Limit, Muon, Op, Rows};
+pub use op::{Activation, AdamW, AttentionMask, Chunk, Dropout, Hyper, Limit, Muon, Norm, Op, Rows};
 pub use program::{Constant, Inst, Program, VerifyError};
 pub use real::Real;
 pub use slots::{Kind, ShapeError, slots};

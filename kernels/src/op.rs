@@ -3,6 +3,8 @@
 //! Each variant states what it reads and writes, in order. `b` batch, `l` length, `d` width, `n = b l` rows, `v`
 //! vocabulary. A slot marked *in place* is read and written: it stands among the writes only.
 
+use galatea_tensor::DType;
+
 /// What a linear layer or an elementwise op applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
@@ -52,6 +54,24 @@ pub enum Limit {
     Mask(u32),
     /// A corrupted token is drawn uniformly from this many ids.
     Uniform(u32),
+}
+
+/// Which statistics a norm takes of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Norm {
+    /// Mean and variance.
+    Layer,
+    /// The mean square alone.
+    Rms,
+}
+
+/// Dropout inside another op.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dropout {
+    /// Probability of zero.
+    pub p: f32,
+    /// Stream of the mask.
+    pub stream: u32,
 }
 
 /// Constants of AdamW (Loshchilov & Hutter 2019, algorithm 2); rates travel in the step block.
@@ -105,12 +125,17 @@ pub enum Op {
     Add,
     /// y += x. Reads x; writes y *in place*.
     Accumulate,
-    /// y[b,l,:] = x[b,l,:] + r. Reads x [b,l,d], r; writes y.
+    /// y = x in another element type, f32 or bf16. Reads x; writes y.
+    Cast {
+        /// The type of y.
+        to: DType,
+    },
+    /// y[b,l,:] = x[b,l,:] + r. Reads x [b,l,d], r (f32 for `Positions`, a parameter; of x's type for `Batch`); writes y.
     AddRows {
         /// Which rows share r.
         over: Rows,
     },
-    /// dr = sum of dy over the rows that shared r. Reads dy [b,l,d]; writes dr.
+    /// dr = sum of dy over the rows that shared r. Reads dy [b,l,d]; writes dr, of r's type.
     AddRowsGrad {
         /// Which rows share r.
         over: Rows,
@@ -125,6 +150,10 @@ pub enum Op {
         /// The function.
         activation: Activation,
     },
+    /// y = silu(a) b. Reads u [.., 2 f] = (a, b); writes y [.., f].
+    SwiGlu,
+    /// Reads u, dy; writes du.
+    SwiGluGrad,
     /// y = act(u), u = x w^T + b. Reads x [.., i], w [o, i], b [o] if `bias`; writes y [.., o] and, unless the activation is
     /// `None`, u [.., o].
     Linear {
@@ -140,9 +169,9 @@ pub enum Op {
         /// Whether db is written.
         bias: bool,
     },
-    /// y = table[ids]. Reads ids u32 [b,l], table [v,d]; writes y [b,l,d].
+    /// y = table[ids]. Reads ids u32 [b,l], table [v,d]; writes y [b,l,d], of the table's type.
     Embedding,
-    /// dtable[v] = sum of dy where ids = v. Reads ids, dy [b,l,d]; writes dtable [vocab, d] (dense).
+    /// dtable[v] = sum of dy where ids = v. Reads ids, dy [b,l,d]; writes dtable f32 [vocab, d] (dense).
     EmbeddingGrad {
         /// Rows of the table.
         vocab: u32,
@@ -157,7 +186,8 @@ pub enum Op {
         /// Whether shift is read.
         bias: bool,
     },
-    /// Reads x, stats, dy, gain if `gain`; writes dx, dgain [d] if `gain`, dshift [d] if `bias`.
+    /// Reads x, stats, dy, gain if `gain`; writes dx, dgain [d] if `gain`, dshift [d] if `bias`, then, with either of them,
+    /// scratch: the column sums of every task.
     LayerNormGrad {
         /// Whether gain is read and dgain written.
         gain: bool,
@@ -171,10 +201,39 @@ pub enum Op {
         /// Whether gain is read.
         gain: bool,
     },
-    /// Reads x, stats, dy, gain if `gain`; writes dx, dgain [d] if `gain`.
+    /// Reads x, stats, dy, gain if `gain`; writes dx and, if `gain`, dgain [d] and scratch: the column sums of every task.
     RmsNormGrad {
         /// Whether gain is read and dgain written.
         gain: bool,
+    },
+    /// A residual and the norm after it: s = x + dropout(h), y = norm(s) gain + shift. Reads x [.., d], h like x, gain [d] if
+    /// `gain`, shift [d] if `bias`, rng with a dropout; writes y, s, stats as the norm's own op.
+    AddNorm {
+        /// Which norm.
+        norm: Norm,
+        /// Added to the variance or the mean square.
+        eps: f32,
+        /// Whether gain is read.
+        gain: bool,
+        /// Whether shift is read.
+        bias: bool,
+        /// What is applied to h.
+        dropout: Option<Dropout>,
+    },
+    /// dx = ds + the norm's gradient at s. Reads s, stats, dy, ds if `sum`, gain if `gain`, rng with a dropout; writes dx (the
+    /// gradient of h too, without a dropout), dh with one, dgain [d] if `gain`, dshift [d] if `bias`, then, with either of
+    /// them, scratch: the column sums of every task.
+    AddNormGrad {
+        /// Which norm.
+        norm: Norm,
+        /// Whether gain is read and dgain written.
+        gain: bool,
+        /// Whether dshift is written.
+        bias: bool,
+        /// What was applied to h.
+        dropout: Option<Dropout>,
+        /// Whether s has a gradient of its own.
+        sum: bool,
     },
     /// RMS norm of every head of the q and k thirds of qkv, times one gain; v copied. Reads qkv [b,l,3d]; writes y [b,l,3d],
     /// stats [n, 2 heads] = 1 / sqrt(mean + eps), q heads first.
@@ -315,8 +374,16 @@ pub enum Op {
     },
     /// norm = |g|_2. Reads g (flat); writes norm [1].
     GlobalNorm,
-    /// AdamW on a flat run of parameters. Reads g, norm [1], hyper; writes param, m, v, all three *in place*.
-    AdamW(AdamW),
+    /// AdamW on a flat run of parameters. Reads g, norm [1], hyper; writes param, m, v and, if `ema`, ema, all *in place*,
+    /// then, if `copy`, the new param in bf16.
+    AdamW {
+        /// Its constants.
+        adamw: AdamW,
+        /// Whether the moving average follows in the same pass: ema = decay ema + (1 - decay) param.
+        ema: bool,
+        /// Whether the bf16 copy is written.
+        copy: bool,
+    },
     /// Muon on one matrix. Reads g [r,c], norm [1], hyper; writes param [r,c] and momentum [r,c] *in place*, then scratch:
     /// x [s,k], next [s,k], gram [s,s], poly [s,s] with s = min(r,c), k = max(r,c).
     Muon(Muon),
@@ -330,10 +397,13 @@ impl Op {
         match self {
             Op::Add => "add",
             Op::Accumulate => "accumulate",
+            Op::Cast { .. } => "cast",
             Op::AddRows { .. } => "add_rows",
             Op::AddRowsGrad { .. } => "add_rows_grad",
             Op::Activate { .. } => "activate",
             Op::ActivateGrad { .. } => "activate_grad",
+            Op::SwiGlu => "swiglu",
+            Op::SwiGluGrad => "swiglu_grad",
             Op::Linear { .. } => "linear",
             Op::LinearDx => "linear_dx",
             Op::LinearDw { .. } => "linear_dw",
@@ -343,6 +413,8 @@ impl Op {
             Op::LayerNormGrad { .. } => "layer_norm_grad",
             Op::RmsNorm { .. } => "rms_norm",
             Op::RmsNormGrad { .. } => "rms_norm_grad",
+            Op::AddNorm { .. } => "add_norm",
+            Op::AddNormGrad { .. } => "add_norm_grad",
             Op::QkNorm { .. } => "qk_norm",
             Op::QkNormGrad { .. } => "qk_norm_grad",
             Op::Modulate { .. } => "modulate",
@@ -366,7 +438,7 @@ impl Op {
             Op::SquaredErrorGrad => "squared_error_grad",
             Op::SampleTokens { .. } => "sample_tokens",
             Op::GlobalNorm => "global_norm",
-            Op::AdamW(_) => "adamw",
+            Op::AdamW { .. } => "adamw",
             Op::Muon(_) => "muon",
             Op::Ema => "ema",
         }
@@ -374,9 +446,9 @@ impl Op {
 
     /// How many of the first writes are also read (modified in place).
     pub fn in_place(&self) -> usize {
-        match self {
+        match *self {
             Op::Accumulate | Op::Ema => 1,
-            Op::AdamW(_) => 3,
+            Op::AdamW { ema, .. } => 3 + usize::from(ema),
             Op::Muon(_) => 2,
             _ => 0,
         }

@@ -5,8 +5,13 @@
 //! work whoever runs it, so results do not depend on the number of threads.
 
 use std::cell::UnsafeCell;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+
+pub use crate::pieces::{ByRow, ByTask, Output, Tile};
+
+pub(crate) use crate::pieces::Pieces;
 
 /// What the threads run: a borrowed closure, its lifetime erased while `Pool::run` waits for every user of it.
 type Job = *const (dyn Fn(usize) + Sync);
@@ -112,7 +117,8 @@ impl Pool {
 
     /// Cuts `y` into pieces of `grain` rows of `width` and runs `task(first_row, piece)` for each.
     pub fn rows<T: Send + Sync>(&self, y: &mut [T], width: usize, grain: usize, task: impl Fn(usize, &mut [T]) + Sync) {
-        self.rows2(y, width, &mut [] as &mut [T], 0, grain, |row, y, _| task(row, y));
+        let rows = y.len() / width;
+        self.cut(rows, grain, ByRow::new(y, width), task);
     }
 
     /// As [`Pool::rows`] with a second output of `width_2` elements a row.
@@ -125,7 +131,8 @@ impl Pool {
         grain: usize,
         task: impl Fn(usize, &mut [T], &mut [U]) + Sync,
     ) {
-        self.rows3(y, width, z, width_2, &mut [] as &mut [U], 0, grain, |row, y, z, _| task(row, y, z));
+        let rows = y.len() / width;
+        self.cut(rows, grain, (ByRow::new(y, width), ByRow::new(z, width_2)), |row, (y, z)| task(row, y, z));
     }
 
     /// As [`Pool::rows`] with two more outputs.
@@ -142,49 +149,66 @@ impl Pool {
         task: impl Fn(usize, &mut [T], &mut [U], &mut [W]) + Sync,
     ) {
         let rows = y.len() / width;
-        assert_eq!(y.len(), rows * width, "an output of {} elements is not rows of {width}", y.len());
-        assert_eq!(z.len(), rows * width_2, "a second output of {} elements for {rows} rows of {width_2}", z.len());
-        assert_eq!(w.len(), rows * width_3, "a third output of {} elements for {rows} rows of {width_3}", w.len());
+        let outputs = (ByRow::new(y, width), ByRow::new(z, width_2), ByRow::new(w, width_3));
+        self.cut(rows, grain, outputs, |row, (y, z, w)| task(row, y, z, w));
+    }
+
+    /// Cuts `rows` into pieces of `grain` and runs `task(first_row, pieces)` with that piece of every output: one
+    /// [`Output`], a tuple of them, or an option of one.
+    ///
+    /// # Panics
+    /// If an output has another number of rows (or of tasks).
+    pub fn cut<O: Output>(&self, rows: usize, grain: usize, outputs: O, task: impl Fn(usize, O::Piece) + Sync) {
         let grain = grain.max(1);
-        let (y, z, w) = (Pieces::new(y), Pieces::new(z), Pieces::new(w));
-        self.run(rows.div_ceil(grain), &|i| {
+        let tasks = rows.div_ceil(grain);
+        outputs.check(rows, tasks);
+        self.run(tasks, &|i| {
             let (from, to) = (i * grain, ((i + 1) * grain).min(rows));
-            // SAFETY: row ranges of distinct tasks are disjoint and inside the slices (asserted above); each task runs once.
-            let (y, z, w) = unsafe {
-                (
-                    y.piece(from * width, to * width),
-                    z.piece(from * width_2, to * width_2),
-                    w.piece(from * width_3, to * width_3),
-                )
-            };
-            task(from, y, z, w);
+            // SAFETY: the row ranges of distinct tasks are disjoint and inside the outputs (checked above); each task runs
+            // once.
+            let pieces = unsafe { outputs.piece(i, from, to) };
+            task(from, pieces);
         });
     }
-}
 
-/// A mutable slice that tasks take disjoint pieces of.
-pub(crate) struct Pieces<'a, T> {
-    start: *mut T,
-    len: usize,
-    borrow: std::marker::PhantomData<&'a mut [T]>,
-}
-
-// SAFETY: pieces are disjoint (the contract of `piece`), so sharing the handle shares no element.
-unsafe impl<T: Send> Sync for Pieces<'_, T> {}
-
-impl<'a, T> Pieces<'a, T> {
-    pub(crate) fn new(slice: &'a mut [T]) -> Self {
-        Self { start: slice.as_mut_ptr(), len: slice.len(), borrow: std::marker::PhantomData }
-    }
-
-    /// Elements `from..to`.
-    ///
-    /// # Safety
-    /// No two live pieces overlap: the caller gives each task its own range.
-    pub(crate) unsafe fn piece(&self, from: usize, to: usize) -> &'a mut [T] {
-        assert!(from <= to && to <= self.len, "piece {from}..{to} of {}", self.len);
-        // SAFETY: in bounds (asserted), exclusive (caller).
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(from), to - from) }
+    /// Runs `task(group, columns, y, z)` for every group of `height` rows of `y` (`height_2` of `z`) and every run of
+    /// `span` of their `width` columns: the task owns these columns of the group's rows.
+    #[expect(clippy::too_many_arguments, reason = "two outputs with their heights")]
+    pub fn tiles<T: Send + Sync, U: Send + Sync>(
+        &self,
+        width: usize,
+        span: usize,
+        y: &mut [T],
+        height: usize,
+        z: &mut [U],
+        height_2: usize,
+        task: impl Fn(usize, Range<usize>, Tile<'_, T>, Tile<'_, U>) + Sync,
+    ) {
+        let groups = y.len() / (height * width);
+        assert_eq!(
+            y.len(),
+            groups * height * width,
+            "an output that is not {groups} groups of {height} rows of {width}"
+        );
+        assert_eq!(
+            z.len(),
+            groups * height_2 * width,
+            "a second output that is not groups of {height_2} rows of {width}"
+        );
+        let across = width.div_ceil(span);
+        let (y, z) = (Pieces::new(y), Pieces::new(z));
+        self.run(groups * across, &|i| {
+            let (group, from) = (i / across, i % across * span);
+            let columns = from..(from + span).min(width);
+            // SAFETY: groups and runs of columns of distinct tasks are disjoint, and each task runs once.
+            let (y, z) = unsafe {
+                (
+                    Tile::new(&y, width, group * height, height, columns.clone()),
+                    Tile::new(&z, width, group * height_2, height_2, columns.clone()),
+                )
+            };
+            task(group, columns, y, z);
+        });
     }
 }
 
@@ -274,6 +298,36 @@ mod tests {
         });
         assert_eq!(y, (0..21).map(|i| i / 3).collect::<Vec<_>>());
         assert_eq!(z, (0..7).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn pieces_by_row_and_by_task_are_cut_together() {
+        let pool = Pool::new(3);
+        let (mut y, mut sums) = (vec![0u32; 7 * 2], vec![0u32; 3]);
+        let outputs = (ByRow::new(&mut y, 2), ByTask::new(&mut sums, 1), None::<ByRow<'_, f32>>);
+        pool.cut(7, 3, outputs, |first, (y, sums, none)| {
+            assert!(none.is_none());
+            y.iter_mut().enumerate().for_each(|(i, y)| *y = (2 * first + i) as u32);
+            sums[0] = y.iter().sum();
+        });
+        assert_eq!(y, (0..14).collect::<Vec<_>>());
+        assert_eq!(sums, [15, 51, 25]);
+    }
+
+    #[test]
+    fn tiles_cover_every_element_once() {
+        let pool = Pool::new(3);
+        let (mut y, mut z) = (vec![0u32; 2 * 3 * 5], vec![0u32; 2 * 5]);
+        pool.tiles(5, 2, &mut y, 3, &mut z, 1, |group, columns, mut y, mut z| {
+            for n in 0..y.height() {
+                for (c, (y, z)) in columns.clone().zip(y.row(n).iter_mut().zip(z.row(0))) {
+                    *y += ((group * 3 + n) * 5 + c) as u32;
+                    *z += *y;
+                }
+            }
+        });
+        assert_eq!(y, (0..30).collect::<Vec<_>>());
+        assert_eq!(z, (0..10).map(|i| 3 * (i / 5 * 15 + i % 5) + 15).collect::<Vec<_>>());
     }
 
     #[test]

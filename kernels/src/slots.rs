@@ -1,6 +1,7 @@
 //! The shape rule of every op: what it writes, given what it reads.
 
-use crate::op::{Activation, AttentionMask, Chunk, Hyper, Limit, Op, Rows};
+use crate::norm::parts;
+use crate::op::{Activation, AttentionMask, Chunk, Hyper, Limit, Norm, Op, Rows};
 use galatea_tensor::{DType, Shape};
 
 /// A tensor without a place.
@@ -49,27 +50,46 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
             arity(1, &[F32], "one f32 tensor")?;
             vec![same(0)]
         }
+        Op::Cast { to } => {
+            const E: &str = "one tensor, f32 or bf16, and one of these to turn it to";
+            arity(1, &[real(0)], E)?;
+            check(matches!(to, F32 | Bf16), E)?;
+            vec![(reads[0].0, to)]
+        }
         Op::AddRows { over } => {
-            const E: &str = "x [b, l, d] and r [l, d] (positions) or [b, d] (batch)";
-            arity(2, &[F32; 2], E)?;
+            const E: &str = "x [b, l, d] and r f32 [l, d] (positions) or [b, d] of x's type (batch)";
+            arity(2, &[real(0), if over == Rows::Positions { F32 } else { real(0) }], E)?;
             check(rank3(0), E)?;
             let (b, l, d) = d3(0);
             check(is(1, &[if over == Rows::Positions { l } else { b }, d]), E)?;
             vec![same(0)]
         }
         Op::AddRowsGrad { over } => {
-            arity(1, &[F32], "dy [b, l, d]")?;
+            arity(1, &[real(0)], "dy [b, l, d]")?;
             check(rank3(0), "dy [b, l, d]")?;
             let (b, l, d) = d3(0);
-            vec![f(&[if over == Rows::Positions { l } else { b }, d])]
+            vec![if over == Rows::Positions { f(&[l, d]) } else { (Shape::new(&[b, d]), real(0)) }]
         }
         Op::Activate { .. } => {
-            arity(1, &[F32], "one f32 tensor")?;
+            arity(1, &[real(0)], "one tensor, f32 or bf16")?;
             vec![same(0)]
         }
         Op::ActivateGrad { .. } => {
-            arity(2, &[F32; 2], "u and dy of one shape")?;
-            check(reads[0].0 == reads[1].0, "u and dy of one shape")?;
+            const E: &str = "u and dy of one shape and type";
+            arity(2, &[real(0); 2], E)?;
+            check(reads[0].0 == reads[1].0, E)?;
+            vec![same(0)]
+        }
+        Op::SwiGlu => {
+            const E: &str = "u [.., 2 f]";
+            arity(1, &[real(0)], E)?;
+            check(reads[0].0.cols().is_multiple_of(2), E)?;
+            vec![(reads[0].0.with_cols(reads[0].0.cols() / 2), real(0))]
+        }
+        Op::SwiGluGrad => {
+            const E: &str = "u [.., 2 f] and dy [.., f]";
+            arity(2, &[real(0); 2], E)?;
+            check(reads[0].0.cols().is_multiple_of(2) && reads[1].0 == reads[0].0.with_cols(reads[0].0.cols() / 2), E)?;
             vec![same(0)]
         }
         Op::Linear { bias, activation } => {
@@ -100,87 +120,107 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
         }
         Op::Embedding => {
             const E: &str = "ids u32 [b, l] and table [v, d]";
-            arity(2, &[U32, F32], E)?;
+            arity(2, &[U32, real(1)], E)?;
             check(reads[0].0.rank() == 2 && reads[1].0.rank() == 2, E)?;
-            vec![f(&[reads[0].0.dim(0), reads[0].0.dim(1), reads[1].0.dim(1)])]
+            vec![(Shape::new(&[reads[0].0.dim(0), reads[0].0.dim(1), reads[1].0.dim(1)]), real(1))]
         }
         Op::EmbeddingGrad { vocab } => {
             const E: &str = "ids u32 [b, l] and dy [b, l, d]";
-            arity(2, &[U32, F32], E)?;
+            arity(2, &[U32, real(1)], E)?;
             check(reads[0].0.len() == reads[1].0.rows(), E)?;
             vec![f(&[vocab as usize, reads[1].0.cols()])]
         }
         Op::LayerNorm { gain, bias, .. } => {
             const E: &str = "x [.., d], then gain [d] and shift [d] where asked";
-            arity(1 + usize::from(gain) + usize::from(bias), &[F32; 3], E)?;
+            arity(1 + usize::from(gain) + usize::from(bias), &[real(0), F32, F32], E)?;
             check((1..reads.len()).all(|i| is(i, &[reads[0].0.cols()])), E)?;
             vec![same(0), f(&[reads[0].0.rows(), 2])]
         }
         Op::LayerNormGrad { gain, bias } => {
             const E: &str = "x [.., d], stats [n, 2], dy like x, gain [d] where asked";
-            arity(3 + usize::from(gain), &[F32; 4], E)?;
+            arity(3 + usize::from(gain), &[real(0), F32, real(0), F32], E)?;
             let d = reads[0].0.cols();
             check(is(1, &[reads[0].0.rows(), 2]) && reads[2].0 == reads[0].0 && (!gain || is(3, &[d])), E)?;
-            let mut out = vec![same(0)];
-            out.resize(1 + usize::from(gain) + usize::from(bias), f(&[d]));
-            out
+            [vec![same(0)], column_sums(reads[0].0, gain, bias)].concat()
         }
         Op::RmsNorm { gain, .. } => {
             const E: &str = "x [.., d] and gain [d] where asked";
-            arity(1 + usize::from(gain), &[F32; 2], E)?;
+            arity(1 + usize::from(gain), &[real(0), F32], E)?;
             check(!gain || is(1, &[reads[0].0.cols()]), E)?;
             vec![same(0), f(&[reads[0].0.rows()])]
         }
         Op::RmsNormGrad { gain } => {
             const E: &str = "x [.., d], stats [n], dy like x, gain [d] where asked";
-            arity(3 + usize::from(gain), &[F32; 4], E)?;
+            arity(3 + usize::from(gain), &[real(0), F32, real(0), F32], E)?;
             let d = reads[0].0.cols();
             check(is(1, &[reads[0].0.rows()]) && reads[2].0 == reads[0].0 && (!gain || is(3, &[d])), E)?;
-            let mut out = vec![same(0)];
-            out.resize(1 + usize::from(gain), f(&[d]));
-            out
+            [vec![same(0)], column_sums(reads[0].0, gain, false)].concat()
+        }
+        Op::AddNorm { norm, gain, bias, dropout, .. } => {
+            const E: &str = "x [.., d], h like x, gain [d], shift [d] and rng u32 [4] where asked, 0 <= p < 1";
+            let tables = usize::from(gain) + usize::from(bias);
+            let mut types = vec![F32; 2 + tables + usize::from(dropout.is_some())];
+            types[..2].fill(real(0));
+            types[2 + tables..].fill(U32);
+            arity(types.len(), &types, E)?;
+            check(reads[1].0 == reads[0].0 && (2..2 + tables).all(|i| is(i, &[reads[0].0.cols()])), E)?;
+            check(dropout.is_none_or(|d| is(2 + tables, &[4]) && (0.0..1.0).contains(&d.p)), E)?;
+            vec![same(0), same(0), f(&stats(norm, reads[0].0))]
+        }
+        Op::AddNormGrad { norm, gain, bias, dropout, sum } => {
+            const E: &str = "s [.., d], stats, dy like s, ds like s, gain [d] and rng u32 [4] where asked";
+            let (g, r) = (3 + usize::from(sum), 3 + usize::from(sum) + usize::from(gain));
+            let mut types = vec![real(0); r + usize::from(dropout.is_some())];
+            types[1] = F32;
+            types[g..r].fill(F32);
+            types[r..].fill(U32);
+            arity(types.len(), &types, E)?;
+            check(is(1, &stats(norm, reads[0].0)) && (2..g).all(|i| reads[i].0 == reads[0].0), E)?;
+            check((!gain || is(g, &[reads[0].0.cols()])) && (dropout.is_none() || is(r, &[4])), E)?;
+            let inputs = vec![same(0); if dropout.is_some() { 2 } else { 1 }];
+            [inputs, column_sums(reads[0].0, gain, bias)].concat()
         }
         Op::QkNorm { heads, .. } => {
             const E: &str = "qkv [b, l, 3 d] with d a multiple of heads";
-            arity(1, &[F32], E)?;
+            arity(1, &[real(0)], E)?;
             check(heads_fit(reads[0].0, heads), E)?;
             vec![same(0), f(&[reads[0].0.rows(), 2 * heads as usize])]
         }
         Op::QkNormGrad { heads, .. } => {
             const E: &str = "qkv [b, l, 3 d], stats [n, 2 heads], dy like qkv";
-            arity(3, &[F32; 3], E)?;
+            arity(3, &[real(0), F32, real(0)], E)?;
             check(heads_fit(reads[0].0, heads) && is(1, &[reads[0].0.rows(), 2 * heads as usize]), E)?;
             check(reads[2].0 == reads[0].0, E)?;
             vec![same(0)]
         }
         Op::Modulate { shift, scale } => {
             const E: &str = "x [b, l, d] and m [b, chunks d]";
-            arity(2, &[F32; 2], E)?;
+            arity(2, &[real(0); 2], E)?;
             check(rank3(0) && shift.of == scale.of && shift.index != scale.index, "two chunks of one m")?;
             check(fits(shift, 1, 0, reads) && fits(scale, 1, 0, reads), E)?;
             vec![same(0)]
         }
         Op::ModulateGrad { shift, scale } => {
             const E: &str = "x [b, l, d], m [b, chunks d], dy like x";
-            arity(3, &[F32; 3], E)?;
+            arity(3, &[real(0); 3], E)?;
             check(rank3(0) && reads[2].0 == reads[0].0 && fits(shift, 1, 0, reads) && fits(scale, 1, 0, reads), E)?;
             vec![same(0), same(1)]
         }
         Op::Gate { gate } => {
             const E: &str = "x [b, l, d], h like x, m [b, chunks d]";
-            arity(3, &[F32; 3], E)?;
+            arity(3, &[real(0); 3], E)?;
             check(rank3(0) && reads[1].0 == reads[0].0 && fits(gate, 2, 0, reads), E)?;
             vec![same(0)]
         }
         Op::GateGrad { gate } => {
             const E: &str = "h [b, l, d], m [b, chunks d], dy like h";
-            arity(3, &[F32; 3], E)?;
+            arity(3, &[real(0); 3], E)?;
             check(rank3(0) && reads[2].0 == reads[0].0 && fits(gate, 1, 0, reads), E)?;
             vec![same(0), same(1)]
         }
         Op::Rotary { heads, .. } => {
             const E: &str = "qkv [b, l, 3 d] and table [l, d_head] with an even d_head";
-            arity(2, &[F32; 2], E)?;
+            arity(2, &[real(0), F32], E)?;
             check(heads_fit(reads[0].0, heads), E)?;
             let d_head = reads[0].0.cols() / 3 / heads as usize;
             check(d_head.is_multiple_of(2) && is(1, &[reads[0].0.dim(1), d_head]), E)?;
@@ -221,19 +261,19 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
         }
         Op::CorruptGaussian { .. } => {
             const E: &str = "x_0 [b, l, d], level [b, 2], rng u32 [4]";
-            arity(3, &[F32, F32, U32], E)?;
+            arity(3, &[real(0), F32, U32], E)?;
             check(rank3(0) && is(1, &[reads[0].0.dim(0), 2]) && is(2, &[4]), E)?;
             vec![same(0), same(0)]
         }
         Op::CorruptGaussianGrad => {
             const E: &str = "level [b, 2] and dy [b, l, d]";
-            arity(2, &[F32; 2], E)?;
+            arity(2, &[F32, real(1)], E)?;
             check(rank3(1) && is(0, &[reads[1].0.dim(0), 2]), E)?;
             vec![same(1)]
         }
         Op::Dropout { p, .. } => {
             const E: &str = "x, rng u32 [4] and 0 <= p < 1";
-            arity(2, &[F32, U32], E)?;
+            arity(2, &[real(0), U32], E)?;
             check(is(1, &[4]) && (0.0..1.0).contains(&p), E)?;
             vec![same(0)]
         }
@@ -270,13 +310,13 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
         }
         Op::SquaredError => {
             const E: &str = "prediction [.., d], target like it, w [..]";
-            arity(3, &[F32; 3], E)?;
+            arity(3, &[real(0), real(0), F32], E)?;
             check(reads[0].0 == reads[1].0 && reads[0].0.rows() == reads[2].0.len(), E)?;
             vec![scalar, same(2)]
         }
         Op::SquaredErrorGrad => {
             const E: &str = "prediction, target, w, dloss [1]";
-            arity(4, &[F32; 4], E)?;
+            arity(4, &[real(0), real(0), F32, F32], E)?;
             check(reads[0].0 == reads[1].0 && reads[0].0.rows() == reads[2].0.len() && is(3, &[1]), E)?;
             vec![same(0), same(1)]
         }
@@ -291,11 +331,13 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
             arity(1, &[F32], "the flat gradient")?;
             vec![scalar]
         }
-        Op::AdamW(_) => {
+        Op::AdamW { ema, copy, .. } => {
             const E: &str = "g (flat), norm [1], hyper";
             arity(3, &[F32; 3], E)?;
             check(is(1, &[1]) && is(2, &[Hyper::LEN]), E)?;
-            vec![same(0); 3]
+            let mut out = vec![same(0); 3 + usize::from(ema)];
+            out.extend(copy.then_some((reads[0].0, Bf16)));
+            out
         }
         Op::Muon(_) => {
             const E: &str = "g [r, c], norm [1], hyper";
@@ -317,6 +359,24 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
 fn mismatch(op: &Op, expected: &'static str, reads: &[Kind]) -> ShapeError {
     let found: Vec<String> = reads.iter().map(|(shape, dtype)| format!("{} {shape}", dtype.name())).collect();
     ShapeError { op: op.name(), expected, found: if found.is_empty() { "nothing".into() } else { found.join(", ") } }
+}
+
+/// What a norm keeps of a row of `x`.
+fn stats(norm: Norm, x: Shape) -> Vec<usize> {
+    match norm {
+        Norm::Layer => vec![x.rows(), 2],
+        Norm::Rms => vec![x.rows()],
+    }
+}
+
+/// dgain and dshift where asked, then the scratch of both.
+fn column_sums(x: Shape, gain: bool, bias: bool) -> Vec<Kind> {
+    let tables = usize::from(gain) + usize::from(bias);
+    let mut out = vec![(Shape::new(&[x.cols()]), F32); tables];
+    if tables > 0 {
+        out.push((Shape::new(&[parts(x.rows(), x.cols()), tables * x.cols()]), F32));
+    }
+    out
 }
 
 fn heads_fit(qkv: Shape, heads: u32) -> bool {

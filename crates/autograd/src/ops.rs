@@ -1,13 +1,23 @@
 //! The methods that record one op each: what a model is written in.
 
 use crate::{Recorder, Var};
-use galatea_kernels::{Activation, AttentionMask, Chunk, Limit, Op, Rows};
+use galatea_kernels::{Activation, AttentionMask, Chunk, Dropout, Limit, Norm, Op, Rows};
+use galatea_tensor::DType;
 
 impl Recorder {
     /// a + b, of one shape.
     #[track_caller]
     pub fn add(&mut self, a: Var, b: Var) -> Var {
         self.one(Op::Add, &[a, b])
+    }
+
+    /// x in another element type, f32 or bf16; x itself if it has that type.
+    #[track_caller]
+    pub fn cast(&mut self, x: Var, to: DType) -> Var {
+        if self.nodes[x.0 as usize].dtype == to {
+            return x;
+        }
+        self.one(Op::Cast { to }, &[x])
     }
 
     /// x [b, l, d] + r, with r [l, d] for every batch element or [b, d] for every position.
@@ -20,6 +30,12 @@ impl Recorder {
     #[track_caller]
     pub fn activate(&mut self, u: Var, activation: Activation) -> Var {
         self.one(Op::Activate { activation }, &[u])
+    }
+
+    /// silu(a) b, elementwise, for u [.., 2 f] = (a, b); the result is [.., f].
+    #[track_caller]
+    pub fn swiglu(&mut self, u: Var) -> Var {
+        self.one(Op::SwiGlu, &[u])
     }
 
     /// act(x w^T + b): x [.., i], w [o, i], b [o]; the result is [.., o].
@@ -47,6 +63,45 @@ impl Recorder {
     pub fn rms_norm(&mut self, x: Var, gain: Option<Var>, eps: f32) -> Var {
         let reads: Vec<Var> = [x].into_iter().chain(gain).collect();
         self.one(Op::RmsNorm { eps, gain: gain.is_some() }, &reads)
+    }
+
+    /// (s, y): s = x + dropout(h) and its layer norm y, in one pass. A post-norm block goes on with y, a pre-norm block with
+    /// both.
+    #[track_caller]
+    pub fn add_layer_norm(
+        &mut self,
+        x: Var,
+        h: Var,
+        p: f32,
+        gain: Option<Var>,
+        shift: Option<Var>,
+        eps: f32,
+    ) -> (Var, Var) {
+        self.add_norm(Norm::Layer, [x, h], p, gain, shift, eps)
+    }
+
+    /// (s, y): s = x + dropout(h) and its RMS norm y, in one pass.
+    #[track_caller]
+    pub fn add_rms_norm(&mut self, x: Var, h: Var, p: f32, gain: Option<Var>, eps: f32) -> (Var, Var) {
+        self.add_norm(Norm::Rms, [x, h], p, gain, None, eps)
+    }
+
+    #[track_caller]
+    fn add_norm(
+        &mut self,
+        norm: Norm,
+        inputs: [Var; 2],
+        p: f32,
+        gain: Option<Var>,
+        shift: Option<Var>,
+        eps: f32,
+    ) -> (Var, Var) {
+        let dropout = (p != 0.0).then(|| Dropout { p, stream: self.stream() });
+        let rng = dropout.map(|_| self.rng());
+        let op = Op::AddNorm { norm, eps, gain: gain.is_some(), bias: shift.is_some(), dropout };
+        let reads: Vec<Var> = inputs.into_iter().chain(gain).chain(shift).chain(rng).collect();
+        let out = self.call(op, &reads);
+        (out[1], out[0])
     }
 
     /// RMS norm of every head of the q and k thirds of qkv [b, l, 3 d], times `gain`: no score exceeds gain^2 sqrt(d_head).

@@ -28,7 +28,8 @@ pub struct Update {
 }
 
 impl Recorder {
-    /// Appends the global norm of the gradient, the optimizer with its clip, and the moving average. Rates travel in the
+    /// Appends the global norm of the gradient, and the optimizer with its clip and the moving average: AdamW averages in
+    /// the pass that moves the parameters, Muon's matrices are averaged after it. Rates travel in the
     /// input `hyper` (see [`Hyper`]). Returns the norm [1].
     ///
     /// # Panics
@@ -46,29 +47,30 @@ impl Recorder {
         let matrices = (0..all).find(|&i| role(self, i) > Role::Table).unwrap_or(all);
         match update.optimizer {
             Optimizer::AdamW(adamw) => {
-                self.adamw(AdamW { weight_decay: 0.0, ..adamw }, norm, hyper, 0, tables);
-                self.adamw(adamw, norm, hyper, tables, all);
+                self.adamw(AdamW { weight_decay: 0.0, ..adamw }, update.ema, norm, hyper, 0, tables);
+                self.adamw(adamw, update.ema, norm, hyper, tables, all);
             }
             Optimizer::Muon { matrices: muon, rest } => {
-                self.adamw(AdamW { weight_decay: 0.0, ..rest }, norm, hyper, 0, tables);
-                self.adamw(rest, norm, hyper, tables, matrices);
+                self.adamw(AdamW { weight_decay: 0.0, ..rest }, update.ema, norm, hyper, 0, tables);
+                self.adamw(rest, update.ema, norm, hyper, tables, matrices);
                 for (at, &param) in layout.iter().enumerate().skip(matrices) {
                     self.muon(muon, norm, hyper, at, param);
                 }
+                if update.ema && matrices < all {
+                    let [param, ema] = [Part::Value, Part::Ema].map(|part| self.flat(part, matrices, all));
+                    self.modify(Op::Ema, &[param, hyper], vec![ema]);
+                }
             }
-        }
-        if update.ema {
-            let (param, ema) = (self.flat(Part::Value, 0, all), self.flat(Part::Ema, 0, all));
-            self.modify(Op::Ema, &[param, hyper], vec![ema]);
         }
         norm
     }
 
-    fn adamw(&mut self, adamw: AdamW, norm: Var, hyper: Var, from: usize, to: usize) {
+    fn adamw(&mut self, adamw: AdamW, ema: bool, norm: Var, hyper: Var, from: usize, to: usize) {
         if from < to {
             let gradient = self.flat(Part::Grad, from, to);
-            let writes = [Part::Value, Part::Moment1, Part::Moment2].map(|part| self.flat(part, from, to));
-            self.modify(Op::AdamW(adamw), &[gradient, norm, hyper], writes.to_vec());
+            let parts = [Part::Value, Part::Moment1, Part::Moment2].into_iter().chain(ema.then_some(Part::Ema));
+            let writes = parts.map(|part| self.flat(part, from, to)).collect();
+            self.modify(Op::AdamW { adamw, ema, copy: false }, &[gradient, norm, hyper], writes);
         }
     }
 

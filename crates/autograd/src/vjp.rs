@@ -18,13 +18,17 @@ impl Recorder {
         grads[loss.0 as usize] = Some(one);
         for index in (self.reversed..self.calls.len()).rev() {
             let call = self.calls[index].clone();
-            if call.writes.iter().all(|w| grads.get(w.0 as usize).copied().flatten().is_none()) {
+            let found = |w: &Var| grads.get(w.0 as usize).copied().flatten();
+            let dys: Vec<Option<Var>> = call.writes.iter().map(found).collect();
+            if dys.iter().all(Option::is_none) {
                 continue;
             }
-            let dy = grads[call.writes[0].0 as usize]
-                .unwrap_or_else(|| panic!("{}: only the first output has a gradient", call.op.name()));
+            let dy = dys[0].unwrap_or_else(|| panic!("{}: its first output is not used", call.op.name()));
+            let others = dys[1..].iter().filter(|dy| dy.is_some()).count();
+            let allowed = usize::from(matches!(call.op, Op::AddNorm { .. }) && dys[1].is_some());
+            assert_eq!(others, allowed, "{}: only its first output has a gradient", call.op.name());
             let fresh = self.nodes.len();
-            for (x, dx) in vjp(self, &call, dy) {
+            for (x, dx) in vjp(self, &call, dy, dys.get(1).copied().flatten()) {
                 if self.needs_grad(x) {
                     self.collect(&mut grads, x, dx, fresh);
                 }
@@ -54,12 +58,16 @@ impl Recorder {
     }
 }
 
-/// The gradients of a call's inputs, given the gradient `dy` of its first output.
-fn vjp(rec: &mut Recorder, call: &Call, dy: Var) -> Vec<(Var, Var)> {
+/// The gradients of a call's inputs, given the gradient `dy` of its first output and that of its second, if it has one.
+fn vjp(rec: &mut Recorder, call: &Call, dy: Var, second: Option<Var>) -> Vec<(Var, Var)> {
     let (r, w) = (&call.reads, &call.writes);
     // exhaustive: no wildcard arm
     match call.op {
         Op::Add => vec![(r[0], dy), (r[1], dy)],
+        Op::Cast { .. } => {
+            let to = rec.nodes[r[0].0 as usize].dtype;
+            vec![(r[0], rec.one(Op::Cast { to }, &[dy]))]
+        }
         Op::AddRows { over } => {
             let mut out = vec![(r[0], dy)];
             if rec.needs_grad(r[1]) {
@@ -68,6 +76,7 @@ fn vjp(rec: &mut Recorder, call: &Call, dy: Var) -> Vec<(Var, Var)> {
             out
         }
         Op::Activate { activation } => vec![(r[0], rec.one(Op::ActivateGrad { activation }, &[r[0], dy]))],
+        Op::SwiGlu => vec![(r[0], rec.one(Op::SwiGluGrad, &[r[0], dy]))],
         Op::Linear { bias, activation } => {
             let du = match activation {
                 Activation::None => dy,
@@ -98,6 +107,16 @@ fn vjp(rec: &mut Recorder, call: &Call, dy: Var) -> Vec<(Var, Var)> {
             let reads: Vec<Var> = [r[0], w[1], dy].into_iter().chain(gain.then(|| r[1])).collect();
             let grads = rec.call(Op::RmsNormGrad { gain }, &reads);
             r.iter().copied().zip(grads).collect()
+        }
+        Op::AddNorm { norm, gain, bias, dropout, .. } => {
+            let tables = &r[2..2 + usize::from(gain) + usize::from(bias)];
+            let rng = dropout.map(|_| r[2 + tables.len()]);
+            let reads = [w[1], w[2], dy].into_iter().chain(second).chain(gain.then(|| r[2])).chain(rng);
+            let op = Op::AddNormGrad { norm, gain, bias, dropout, sum: second.is_some() };
+            let grads = rec.call(op, &reads.collect::<Vec<_>>());
+            let own = usize::from(dropout.is_some());
+            let inputs = [(r[0], grads[0]), (r[1], grads[own])];
+            inputs.into_iter().chain(tables.iter().copied().zip(grads[1 + own..].iter().copied())).collect()
         }
         Op::QkNorm { heads, gain, .. } => vec![(r[0], rec.one(Op::QkNormGrad { heads, gain }, &[r[0], w[1], dy]))],
         Op::Modulate { shift, scale } => {
@@ -135,11 +154,13 @@ fn vjp(rec: &mut Recorder, call: &Call, dy: Var) -> Vec<(Var, Var)> {
         Op::Accumulate
         | Op::AddRowsGrad { .. }
         | Op::ActivateGrad { .. }
+        | Op::SwiGluGrad
         | Op::LinearDx
         | Op::LinearDw { .. }
         | Op::EmbeddingGrad { .. }
         | Op::LayerNormGrad { .. }
         | Op::RmsNormGrad { .. }
+        | Op::AddNormGrad { .. }
         | Op::QkNormGrad { .. }
         | Op::ModulateGrad { .. }
         | Op::GateGrad { .. }
@@ -149,7 +170,7 @@ fn vjp(rec: &mut Recorder, call: &Call, dy: Var) -> Vec<(Var, Var)> {
         | Op::UniformNelboGrad
         | Op::SquaredErrorGrad
         | Op::GlobalNorm
-        | Op::AdamW(_)
+        | Op::AdamW { .. }
         | Op::Muon(_)
         | Op::Ema => panic!("{}: second derivatives are not recorded", call.op.name()),
     }

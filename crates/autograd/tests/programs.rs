@@ -12,6 +12,11 @@ const D: usize = 8;
 
 /// A small network that uses a parameter twice, broadcasts, gates and attends.
 fn network(rec: &mut Recorder, name: &str) -> Var {
+    network_with(rec, name, 0.0)
+}
+
+/// The same with dropout, whose mask is another one in every micro-batch.
+fn network_with(rec: &mut Recorder, name: &str, p_drop: f32) -> Var {
     let ids = rec.input(&format!("ids{name}"), &[BATCH, LEN], DType::U32);
     let target = rec.input(&format!("target{name}"), &[BATCH, LEN], DType::U32);
     let t = rec.input(&format!("t{name}"), &[BATCH], DType::F32);
@@ -38,6 +43,14 @@ fn network(rec: &mut Recorder, name: &str) -> Var {
     let w2 = rec.param("w2", &[D, 12], Init::Normal { std: 0.4 });
     let h = rec.linear(h, w2, None, Activation::None);
     let x = rec.add(x, h);
+    let w3 = rec.param("w3", &[12, D], Init::Normal { std: 0.4 });
+    let h = rec.linear(x, w3, None, Activation::None);
+    let h = rec.swiglu(h);
+    let w4 = rec.param("w4", &[D, 6], Init::Normal { std: 0.4 });
+    let h = rec.linear(h, w4, None, Activation::None);
+    // Both outputs are used, then the norm alone.
+    let (x, h) = rec.add_rms_norm(x, h, p_drop, Some(g), 1e-5);
+    let (_, x) = rec.add_layer_norm(x, h, 0.0, None, Some(b), 1e-5);
     let logits = rec.linear(x, table, None, Activation::None);
     let weight = rec.constant(&[BATCH, LEN], (0..BATCH * LEN).map(|i| 0.05 * (i % 4) as f32).collect());
     rec.cross_entropy(logits, target, weight, Some(3)).0
@@ -62,7 +75,7 @@ fn gradients(session: &Session<Cpu>) -> Vec<Vec<f32>> {
 #[test]
 fn gradients_of_a_whole_network_equal_finite_differences() {
     let mut rec = Recorder::new();
-    let loss = network(&mut rec, "");
+    let loss = network_with(&mut rec, "", 0.25);
     rec.backward(loss);
     let mut session = Session::new(Cpu::with(2, Isa::detect()), rec.finish(&[loss])).expect("memory");
     session.init(3).expect("init");
@@ -90,6 +103,28 @@ fn gradients_of_a_whole_network_equal_finite_differences() {
             assert!(error < 5e-3 * f64::from(largest) + 2e-5, "{path}[{i}]: {} against {slope}", gradient[i]);
         }
         session.set_param(index, Part::Value, &values).expect("upload");
+    }
+}
+
+/// loss = |cast(a) - 0|^2 with a in bf16: its gradient 2 a is made in bf16 and comes back in f32.
+#[test]
+fn a_cast_turns_back_in_the_backward_pass() {
+    let mut rec = Recorder::new();
+    let a = rec.param("a", &[3, 4], Init::Normal { std: 1.0 });
+    let half = rec.cast(a, DType::Bf16);
+    assert_eq!(rec.cast(half, DType::Bf16), half);
+    assert_eq!(rec.cast(a, DType::F32), a);
+    let zero = rec.constant(&[3, 4], vec![0.0; 12]);
+    let (zero, w) = (rec.cast(zero, DType::Bf16), rec.constant(&[3], vec![1.0; 3]));
+    let loss = rec.squared_error(half, zero, w).0;
+    rec.backward(loss);
+    let mut session = Session::new(Cpu::with(1, Isa::detect()), rec.finish(&[loss])).expect("memory");
+    session.init(3).expect("init");
+    session.run().expect("run");
+    let values = session.param(0, Part::Value).expect("download").expect("values");
+    for (a, gradient) in values.iter().zip(&gradients(&session)[0]) {
+        assert!((2.0 * a - gradient).abs() <= 2.0 * a.abs() / 256.0, "{a}: {gradient}");
+        assert_eq!(gradient.to_bits() & 0xffff, 0, "a number that bf16 has");
     }
 }
 

@@ -17,8 +17,10 @@
 
 use rand_core::RngCore;
 
-const MULTIPLIER: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
-const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
+/// The multipliers of a round, for kernels that run many blocks side by side.
+pub const MULTIPLIER: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
+/// What the key grows by after a round.
+pub const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
 
 /// Ten rounds of Philox on one 128-bit counter under one 64-bit key.
 #[inline]

@@ -3,8 +3,10 @@
 pub mod activation;
 pub mod adamw;
 pub mod add;
+pub mod add_norm;
 pub mod add_rows;
 pub mod attention;
+pub mod cast;
 pub mod corrupt_gaussian;
 pub mod corrupt_tokens;
 pub mod cross_entropy;
@@ -23,5 +25,6 @@ pub mod rms_norm;
 pub mod rotary;
 pub mod sample_tokens;
 pub mod squared_error;
+pub mod swiglu;
 pub mod time_features;
 pub mod uniform_nelbo;

@@ -1,3 +1,4 @@
+use crate::columns::strips;
 use crate::cpu::Cores;
 use crate::isa::multiversion;
 use crate::op::Rows;
@@ -9,11 +10,11 @@ const GRAIN: usize = 16_384;
 const COLUMNS: usize = 64;
 
 /// y [b, l, d] = x [b, l, d] + r, r [l, d] or [b, d].
-pub fn forward(cores: &Cores, over: Rows, len: usize, d: usize, x: &[f32], r: &[f32], y: &mut [f32]) {
+pub fn forward<X: Real, R: Real>(cores: &Cores, over: Rows, len: usize, d: usize, x: &[X], r: &[R], y: &mut [X]) {
     multiversion! {
-        fn add(x: &[f32], r: &[f32], y: &mut [f32]) {
+        fn add<X: Real, R: Real>(x: &[X], r: &[R], y: &mut [X]) {
             for ((y, x), r) in y.iter_mut().zip(x).zip(r) {
-                *y = x + r;
+                *y = X::store(x.load() + r.load());
             }
         }
     }
@@ -29,33 +30,21 @@ pub fn forward(cores: &Cores, over: Rows, len: usize, d: usize, x: &[f32], r: &[
 }
 
 /// dr = the sum of the rows of dy [b, l, d] that shared a row of r, in order.
-pub fn backward<X: Real>(cores: &Cores, over: Rows, len: usize, d: usize, dy: &[X], dr: &mut [f32]) {
+pub fn backward<X: Real, R: Real>(cores: &Cores, over: Rows, len: usize, d: usize, dy: &[X], dr: &mut [R]) {
     let batch = dy.len() / d / len;
     let (count, step) = match over {
         Rows::Positions => (batch, len),
         Rows::Batch => (len, 1),
     };
     // A task owns a run of elements of dr, so that one long row is shared out as well as many short ones.
-    cores.pool.rows(dr, 1, (4 * GRAIN / count).max(COLUMNS), |mut at, mut dr| {
+    cores.pool.rows(dr, 1, (2 * GRAIN / count).next_multiple_of(COLUMNS), |mut at, mut dr| {
         while !dr.is_empty() {
             let (row, col) = (at / d, at % d);
             let (run, rest) = dr.split_at_mut((d - col).min(dr.len()));
             let first = row * if over == Rows::Positions { 1 } else { len };
-            sum_rows(cores.isa, &dy[first * d + col..], step * d, count, run);
+            strips(cores.isa, &dy[first * d + col..], step * d, count, run);
             at += run.len();
             dr = rest;
         }
     });
-}
-
-multiversion! {
-    /// sums = x[0..] + x[stride..] + .., `count` rows.
-    fn sum_rows<X: Real>(x: &[X], stride: usize, count: usize, sums: &mut [f32]) {
-        sums.fill(0.0);
-        for row in x.chunks(stride).take(count) {
-            for (sum, x) in sums.iter_mut().zip(row) {
-                *sum += x.load();
-            }
-        }
-    }
 }

@@ -1,5 +1,5 @@
 use super::reference;
-use crate::cases::{Host, check, run};
+use crate::cases::{Host, both, check, run};
 use crate::isa::Isa;
 use crate::op::Op;
 
@@ -17,9 +17,22 @@ fn kernel_equals_reference() {
     for (dims, p) in
         [(&[1][..], 0.5), (&[5], 0.1), (&[3, 7], 0.0), (&[2, 3, 64], 0.25), (&[3, 203], 0.4), (&[2, 2, 3, 21], 0.99)]
     {
-        let x = Host::normal(dims, 1);
-        let truth = reference::forward(p, 3, dims[dims.len() - 1], &x.f64(), &RNG);
-        check(Op::Dropout { p, stream: 3 }, &[x, rng()], &[], &[truth], TOLERANCE);
+        for ([x], tolerance) in both([Host::normal(dims, 1)], TOLERANCE) {
+            let truth = reference::forward(p, 3, dims[dims.len() - 1], &x.f64(), &RNG);
+            check(Op::Dropout { p, stream: 3 }, &[x, rng()], &[], &[truth], tolerance);
+        }
+    }
+}
+
+/// The kernel compares a word with an integer: the same as comparing its number with p, at the words around p too.
+#[test]
+fn the_least_word_that_stays_is_that_of_p() {
+    for i in 0..5000u32 {
+        let p = if i < 4990 { i as f32 / 5000.0 } else { galatea_random::unit_f32(i << 19) };
+        let least = super::Mask::new(p, 0, &RNG).least();
+        for word in [least, least.wrapping_sub(1), least | 0x1ff] {
+            assert_eq!(galatea_random::unit_f32(word) >= p, word >= least, "p = {p}, word {word}");
+        }
     }
 }
 

@@ -14,8 +14,9 @@
 
 mod cpu;
 #[cfg(test)]
-mod reference;
+pub(crate) mod reference;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use cpu::average;
 pub use cpu::step;

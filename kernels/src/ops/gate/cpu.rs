@@ -1,13 +1,18 @@
 use crate::cpu::Cores;
 use crate::isa::multiversion;
+use crate::math::map;
 use crate::op::Chunk;
+use crate::pool::Tile;
+use crate::real::Real;
 
 /// Elements of one task.
 const GRAIN: usize = 8192;
+/// Columns of one task of the backward pass.
+const SPAN: usize = 128;
 
 /// y = x + gate h.
 #[expect(clippy::too_many_arguments, reason = "the op's parameters, reads and writes")]
-pub fn forward(cores: &Cores, gate: Chunk, len: usize, d: usize, x: &[f32], h: &[f32], m: &[f32], y: &mut [f32]) {
+pub fn forward<X: Real>(cores: &Cores, gate: Chunk, len: usize, d: usize, x: &[X], h: &[X], m: &[X], y: &mut [X]) {
     cores.pool.rows(y, d, GRAIN.div_ceil(d), |first, y| {
         for (n, y) in (first..).zip(y.chunks_exact_mut(d)) {
             let of = n * d..(n + 1) * d;
@@ -18,44 +23,46 @@ pub fn forward(cores: &Cores, gate: Chunk, len: usize, d: usize, x: &[f32], h: &
 
 /// dh = dy gate, dgate = sum of dy h over positions; the other chunks of dm are zero.
 #[expect(clippy::too_many_arguments, reason = "the op's parameters, reads and writes")]
-pub fn backward(
+pub fn backward<X: Real>(
     cores: &Cores,
     gate: Chunk,
     len: usize,
     d: usize,
-    h: &[f32],
-    m: &[f32],
-    dy: &[f32],
-    dh: &mut [f32],
-    dm: &mut [f32],
+    h: &[X],
+    m: &[X],
+    dy: &[X],
+    dh: &mut [X],
+    dm: &mut [X],
 ) {
-    cores.pool.rows2(dh, len * d, dm, gate.of as usize * d, 1, |b, dh, dm| {
-        dm.fill(0.0);
-        let dgate = &mut dm[gate.index as usize * d..][..d];
-        for (i, dh) in dh.chunks_exact_mut(d).enumerate() {
-            let of = (b * len + i) * d..(b * len + i + 1) * d;
-            row_gradient(cores.isa, &h[of.clone()], &dy[of], chunk(m, b, d, gate), dh, dgate);
-        }
+    let chunks = gate.of as usize;
+    // A task owns some columns of a batch element: its dm is summed over positions in order.
+    cores.pool.tiles(d, SPAN, dh, len, dm, chunks, |b, columns, mut dh, mut dm| {
+        (0..chunks).for_each(|chunk| dm.row(chunk).fill(X::store(0.0)));
+        let mut dgate = [0.0; SPAN];
+        let dgate = &mut dgate[..columns.len()];
+        let (first, gates) = (b * len * d + columns.start, &chunk(m, b, d, gate)[columns]);
+        gradient(cores.isa, d, &h[first..], &dy[first..], gates, &mut dh, dgate);
+        dm.row(gate.index as usize).iter_mut().zip(dgate).for_each(|(dm, sum)| *dm = X::store(*sum));
     });
 }
 
 multiversion! {
-    fn row(x: &[f32], h: &[f32], gate: &[f32], y: &mut [f32]) {
-        for (((y, x), h), gate) in y.iter_mut().zip(x).zip(h).zip(gate) {
-            *y = x + gate * h;
-        }
+    fn row<X: Real>(x: &[X], h: &[X], gate: &[X], y: &mut [X]) {
+        map(y, x, h, gate, |x, h, gate| x + gate * h);
     }
 }
 
 multiversion! {
-    fn row_gradient(h: &[f32], dy: &[f32], gate: &[f32], dh: &mut [f32], dgate: &mut [f32]) {
-        for ((((dh, dy), h), gate), dgate) in dh.iter_mut().zip(dy).zip(h).zip(gate).zip(dgate) {
-            *dh = dy * gate;
-            *dgate += dy * h;
+    fn gradient<X: Real>(d: usize, h: &[X], dy: &[X], gate: &[X], dh: &mut Tile<'_, X>, dgate: &mut [f32]) {
+        let width = gate.len();
+        for n in 0..dh.height() {
+            let (h, dy) = (&h[n * d..][..width], &dy[n * d..][..width]);
+            map(dh.row(n), dy, gate, gate, |dy, gate, _| dy * gate);
+            dgate.iter_mut().zip(h).zip(dy).for_each(|((sum, h), dy)| *sum += dy.load() * h.load());
         }
     }
 }
 
-fn chunk(m: &[f32], b: usize, d: usize, gate: Chunk) -> &[f32] {
-    &m[(b * gate.of as usize + gate.index as usize) * d..][..d]
+fn chunk<X>(m: &[X], b: usize, d: usize, chunk: Chunk) -> &[X] {
+    &m[(b * chunk.of as usize + chunk.index as usize) * d..][..d]
 }

@@ -1,5 +1,5 @@
 use super::reference;
-use crate::cases::{Host, check};
+use crate::cases::{Host, both, check};
 use crate::op::{Chunk, Op};
 use crate::ops::add::differences::check_gradients;
 
@@ -12,12 +12,13 @@ fn kernels_equal_reference() {
         [(1, 1, 1, 0, 1), (2, 3, 7, 1, 2), (3, 1, 33, 5, 6), (1, 200, 20, 2, 6), (4, 48, 128, 0, 6)]
     {
         let [x, h, dy] = [1, 2, 3].map(|row| Host::normal(&[b, l, d], row));
-        let m = Host::normal(&[b, of * d], 4);
-        let y = reference::forward(gate, of, l, d, &x.f64(), &h.f64(), &m.f64());
-        let (dh, dm) = reference::backward(gate, of, l, d, &h.f64(), &m.f64(), &dy.f64());
-        let gate = Chunk { index: gate as u32, of: of as u32 };
-        check(Op::Gate { gate }, &[x, h.clone(), m.clone()], &[], &[y], TOLERANCE);
-        check(Op::GateGrad { gate }, &[h, m, dy], &[], &[dh, dm], TOLERANCE);
+        for ([x, h, m, dy], tolerance) in both([x, h, Host::normal(&[b, of * d], 4), dy], TOLERANCE) {
+            let y = reference::forward(gate, of, l, d, &x.f64(), &h.f64(), &m.f64());
+            let (dh, dm) = reference::backward(gate, of, l, d, &h.f64(), &m.f64(), &dy.f64());
+            let gate = Chunk { index: gate as u32, of: of as u32 };
+            check(Op::Gate { gate }, &[x, h.clone(), m.clone()], &[], &[y], tolerance);
+            check(Op::GateGrad { gate }, &[h, m, dy], &[], &[dh, dm], tolerance);
+        }
     }
 }
 

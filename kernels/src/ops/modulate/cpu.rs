@@ -1,13 +1,27 @@
 use crate::cpu::Cores;
 use crate::isa::multiversion;
+use crate::math::map;
 use crate::op::Chunk;
+use crate::pool::Tile;
+use crate::real::Real;
 
 /// Elements of one task.
 const GRAIN: usize = 8192;
+/// Columns of one task of the backward pass.
+const SPAN: usize = 128;
 
 /// y = x (1 + scale) + shift.
 #[expect(clippy::too_many_arguments, reason = "the op's parameters, reads and writes")]
-pub fn forward(cores: &Cores, shift: Chunk, scale: Chunk, len: usize, d: usize, x: &[f32], m: &[f32], y: &mut [f32]) {
+pub fn forward<X: Real>(
+    cores: &Cores,
+    shift: Chunk,
+    scale: Chunk,
+    len: usize,
+    d: usize,
+    x: &[X],
+    m: &[X],
+    y: &mut [X],
+) {
     cores.pool.rows(y, d, GRAIN.div_ceil(d), |first, y| {
         for (n, y) in (first..).zip(y.chunks_exact_mut(d)) {
             let b = n / len;
@@ -18,53 +32,59 @@ pub fn forward(cores: &Cores, shift: Chunk, scale: Chunk, len: usize, d: usize, 
 
 /// dx = dy (1 + scale), dshift = sum of dy, dscale = sum of dy x over positions; the other chunks of dm are zero.
 #[expect(clippy::too_many_arguments, reason = "the op's parameters, reads and writes")]
-pub fn backward(
+pub fn backward<X: Real>(
     cores: &Cores,
     shift: Chunk,
     scale: Chunk,
     len: usize,
     d: usize,
-    x: &[f32],
-    m: &[f32],
-    dy: &[f32],
-    dx: &mut [f32],
-    dm: &mut [f32],
+    x: &[X],
+    m: &[X],
+    dy: &[X],
+    dx: &mut [X],
+    dm: &mut [X],
 ) {
-    let (block, width) = (len * d, shift.of as usize * d);
-    // A task owns a batch element: its dm is summed over positions in order.
-    cores.pool.rows2(dx, block, dm, width, 1, |b, dx, dm| {
-        dm.fill(0.0);
-        let (low, high) = (shift.index.min(scale.index) as usize, shift.index.max(scale.index) as usize);
-        let (head, tail) = dm.split_at_mut(high * d);
-        let (low, high) = (&mut head[low * d..][..d], &mut tail[..d]);
-        let (dshift, dscale) = if shift.index < scale.index { (low, high) } else { (high, low) };
-        for (i, dx) in dx.chunks_exact_mut(d).enumerate() {
-            let n = b * len + i;
-            let (x, dy) = (&x[n * d..(n + 1) * d], &dy[n * d..(n + 1) * d]);
-            row_gradient(cores.isa, x, dy, chunk(m, b, d, scale), dx, dshift, dscale);
-        }
+    let chunks = shift.of as usize;
+    // A task owns some columns of a batch element: its dm is summed over positions in order.
+    cores.pool.tiles(d, SPAN, dx, len, dm, chunks, |b, columns, mut dx, mut dm| {
+        (0..chunks).for_each(|chunk| dm.row(chunk).fill(X::store(0.0)));
+        let (mut dshift, mut dscale) = ([0.0; SPAN], [0.0; SPAN]);
+        let (dshift, dscale) = (&mut dshift[..columns.len()], &mut dscale[..columns.len()]);
+        let (first, scales) = (b * len * d + columns.start, &chunk(m, b, d, scale)[columns]);
+        gradient(cores.isa, d, &x[first..], &dy[first..], scales, &mut dx, dshift, dscale);
+        dm.row(shift.index as usize).iter_mut().zip(dshift).for_each(|(dm, sum)| *dm = X::store(*sum));
+        dm.row(scale.index as usize).iter_mut().zip(dscale).for_each(|(dm, sum)| *dm = X::store(*sum));
     });
 }
 
 multiversion! {
-    fn row(x: &[f32], shift: &[f32], scale: &[f32], y: &mut [f32]) {
-        for (((y, x), shift), scale) in y.iter_mut().zip(x).zip(shift).zip(scale) {
-            *y = x * (1.0 + scale) + shift;
-        }
+    fn row<X: Real>(x: &[X], shift: &[X], scale: &[X], y: &mut [X]) {
+        map(y, x, shift, scale, |x, shift, scale| x * (1.0 + scale) + shift);
     }
 }
 
 multiversion! {
-    fn row_gradient(x: &[f32], dy: &[f32], scale: &[f32], dx: &mut [f32], dshift: &mut [f32], dscale: &mut [f32]) {
-        let sums = dshift.iter_mut().zip(dscale);
-        for ((((dx, dy), x), scale), (dshift, dscale)) in dx.iter_mut().zip(dy).zip(x).zip(scale).zip(sums) {
-            *dx = dy * (1.0 + scale);
-            *dshift += dy;
-            *dscale += dy * x;
+    fn gradient<X: Real>(
+        d: usize,
+        x: &[X],
+        dy: &[X],
+        scale: &[X],
+        dx: &mut Tile<'_, X>,
+        dshift: &mut [f32],
+        dscale: &mut [f32],
+    ) {
+        let width = scale.len();
+        for n in 0..dx.height() {
+            let (x, dy) = (&x[n * d..][..width], &dy[n * d..][..width]);
+            map(dx.row(n), dy, scale, scale, |dy, scale, _| dy * (1.0 + scale));
+            for (((dshift, dscale), x), dy) in dshift.iter_mut().zip(dscale.iter_mut()).zip(x).zip(dy) {
+                *dshift += dy.load();
+                *dscale += dy.load() * x.load();
+            }
         }
     }
 }
 
-fn chunk(m: &[f32], b: usize, d: usize, chunk: Chunk) -> &[f32] {
+fn chunk<X>(m: &[X], b: usize, d: usize, chunk: Chunk) -> &[X] {
     &m[(b * chunk.of as usize + chunk.index as usize) * d..][..d]
 }

@@ -1,5 +1,5 @@
 use super::reference;
-use crate::cases::{Host, check};
+use crate::cases::{Host, both, check};
 use crate::op::{Chunk, Op};
 use crate::ops::add::differences::check_gradients;
 
@@ -16,12 +16,13 @@ fn kernels_equal_reference() {
         [(1, 1, 1, 0, 1, 2), (2, 3, 7, 1, 0, 2), (3, 1, 33, 3, 4, 6), (1, 200, 20, 5, 1, 6), (4, 48, 128, 0, 1, 6)]
     {
         let [x, dy] = [1, 2].map(|row| Host::normal(&[b, l, d], row));
-        let m = Host::normal(&[b, of * d], 3);
-        let y = reference::forward(shift, scale, of, l, d, &x.f64(), &m.f64());
-        let (dx, dm) = reference::backward(shift, scale, of, l, d, &x.f64(), &m.f64(), &dy.f64());
-        let (shift, scale) = (chunk(shift, of), chunk(scale, of));
-        check(Op::Modulate { shift, scale }, &[x.clone(), m.clone()], &[], &[y], TOLERANCE);
-        check(Op::ModulateGrad { shift, scale }, &[x, m, dy], &[], &[dx, dm], TOLERANCE);
+        for ([x, m, dy], tolerance) in both([x, Host::normal(&[b, of * d], 3), dy], TOLERANCE) {
+            let y = reference::forward(shift, scale, of, l, d, &x.f64(), &m.f64());
+            let (dx, dm) = reference::backward(shift, scale, of, l, d, &x.f64(), &m.f64(), &dy.f64());
+            let (shift, scale) = (chunk(shift, of), chunk(scale, of));
+            check(Op::Modulate { shift, scale }, &[x.clone(), m.clone()], &[], &[y], tolerance);
+            check(Op::ModulateGrad { shift, scale }, &[x, m, dy], &[], &[dx, dm], tolerance);
+        }
     }
 }
 

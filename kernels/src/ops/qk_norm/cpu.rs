@@ -1,20 +1,21 @@
 use crate::cpu::Cores;
 use crate::isa::multiversion;
-use crate::math::sum;
+use crate::math::{map, sums};
+use crate::real::Real;
 
 /// Elements of one task.
 const GRAIN: usize = 8192;
 
 /// Normalises every head of q and k, copies v.
 #[expect(clippy::too_many_arguments, reason = "the op's parameters, reads and writes")]
-pub fn forward(
+pub fn forward<X: Real>(
     cores: &Cores,
     heads: u32,
     eps: f32,
     gain: f32,
     d: usize,
-    qkv: &[f32],
-    y: &mut [f32],
+    qkv: &[X],
+    y: &mut [X],
     stats: &mut [f32],
 ) {
     let (width, heads) = (3 * d, heads as usize);
@@ -29,15 +30,15 @@ pub fn forward(
 
 /// The gradient of [`forward`].
 #[expect(clippy::too_many_arguments, reason = "the op's parameters, reads and writes")]
-pub fn backward(
+pub fn backward<X: Real>(
     cores: &Cores,
     heads: u32,
     gain: f32,
     d: usize,
-    qkv: &[f32],
+    qkv: &[X],
     stats: &[f32],
-    dy: &[f32],
-    dqkv: &mut [f32],
+    dy: &[X],
+    dqkv: &mut [X],
 ) {
     let (width, heads) = (3 * d, heads as usize);
     cores.pool.rows(dqkv, width, GRAIN.div_ceil(width), |first, dqkv| {
@@ -51,23 +52,23 @@ pub fn backward(
 }
 
 multiversion! {
-    fn row(eps: f32, gain: f32, d_head: usize, qk: &[f32], y: &mut [f32], stats: &mut [f32]) {
+    fn row<X: Real>(eps: f32, gain: f32, d_head: usize, qk: &[X], y: &mut [X], stats: &mut [f32]) {
         for ((x, y), rstd) in qk.chunks_exact(d_head).zip(y.chunks_exact_mut(d_head)).zip(stats) {
-            let r = 1.0 / (sum(d_head, |i| x[i] * x[i]) / d_head as f32 + eps).sqrt();
+            let [square] = sums(x, x, x, |x, _, _| [x * x]);
+            let r = 1.0 / (square / d_head as f32 + eps).sqrt();
             *rstd = r;
-            y.iter_mut().zip(x).for_each(|(y, x)| *y = x * (r * gain));
+            map(y, x, x, x, |x, _, _| x * (r * gain));
         }
     }
 }
 
 multiversion! {
-    fn row_gradient(gain: f32, d_head: usize, qk: &[f32], stats: &[f32], dy: &[f32], dx: &mut [f32]) {
+    fn row_gradient<X: Real>(gain: f32, d_head: usize, qk: &[X], stats: &[f32], dy: &[X], dx: &mut [X]) {
         let heads = qk.chunks_exact(d_head).zip(dy.chunks_exact(d_head)).zip(dx.chunks_exact_mut(d_head));
         for (((x, dy), dx), rstd) in heads.zip(stats) {
-            let projection = sum(d_head, |i| dy[i] * x[i]) * rstd * rstd / d_head as f32;
-            for ((dx, dy), x) in dx.iter_mut().zip(dy).zip(x) {
-                *dx = gain * rstd * (dy - x * projection);
-            }
+            let [along] = sums(x, dy, dy, |x, dy, _| [dy * x]);
+            let projection = along * rstd * rstd / d_head as f32;
+            map(dx, x, dy, dy, |x, dy, _| gain * rstd * (dy - x * projection));
         }
     }
 }

@@ -1,20 +1,21 @@
 use crate::cpu::Cores;
 use crate::isa::multiversion;
+use crate::real::Real;
 
 /// Elements of one task.
 const GRAIN: usize = 8192;
 
 /// Rotates every head of q and k by its position (back if `inverse`), copies v.
 #[expect(clippy::too_many_arguments, reason = "the op's parameters, reads and writes")]
-pub fn forward(
+pub fn forward<X: Real>(
     cores: &Cores,
     heads: u32,
     inverse: bool,
     len: usize,
     d: usize,
-    qkv: &[f32],
+    qkv: &[X],
     table: &[f32],
-    y: &mut [f32],
+    y: &mut [X],
 ) {
     let (width, d_head) = (3 * d, d / heads as usize);
     let sign = if inverse { -1.0 } else { 1.0 };
@@ -29,16 +30,16 @@ pub fn forward(
 }
 
 multiversion! {
-    fn rotate(d_head: usize, sign: f32, qk: &[f32], table: &[f32], y: &mut [f32]) {
+    fn rotate<X: Real>(d_head: usize, sign: f32, qk: &[X], table: &[f32], y: &mut [X]) {
         let half = d_head / 2;
         let (cos, sin) = table.split_at(half);
         for (x, y) in qk.chunks_exact(d_head).zip(y.chunks_exact_mut(d_head)) {
             let ((a, b), (y_a, y_b)) = (x.split_at(half), y.split_at_mut(half));
             let pairs = a.iter().zip(b).zip(y_a.iter_mut().zip(y_b));
             for (((a, b), (y_a, y_b)), (cos, sin)) in pairs.zip(cos.iter().zip(sin)) {
-                let sin = sign * sin;
-                *y_a = a * cos - b * sin;
-                *y_b = a * sin + b * cos;
+                let (a, b, sin) = (a.load(), b.load(), sign * sin);
+                *y_a = X::store(a * cos - b * sin);
+                *y_b = X::store(a * sin + b * cos);
             }
         }
     }

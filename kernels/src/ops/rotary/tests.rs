@@ -1,5 +1,5 @@
 use super::reference;
-use crate::cases::{Host, check, run};
+use crate::cases::{Host, both, check, run};
 use crate::isa::Isa;
 use crate::op::Op;
 use crate::ops::add::differences::check_gradients;
@@ -19,10 +19,12 @@ fn table(len: usize, d_head: usize) -> Host {
 fn kernel_equals_reference() {
     for (b, l, heads, d_head) in [(1, 1, 1, 2), (2, 3, 2, 6), (1, 7, 3, 34), (3, 48, 4, 32)] {
         let (qkv, table) = (Host::normal(&[b, l, 3 * heads * d_head], 1), table(l, d_head));
-        for inverse in [false, true] {
-            let y = reference::forward(heads, inverse, l, heads * d_head, &qkv.f64(), &table.f64());
-            let op = Op::Rotary { heads: heads as u32, inverse };
-            check(op, &[qkv.clone(), table.clone()], &[], &[y], TOLERANCE);
+        for ([qkv], tolerance) in both([qkv], TOLERANCE) {
+            for inverse in [false, true] {
+                let y = reference::forward(heads, inverse, l, heads * d_head, &qkv.f64(), &table.f64());
+                let op = Op::Rotary { heads: heads as u32, inverse };
+                check(op, &[qkv.clone(), table.clone()], &[], &[y], tolerance);
+            }
         }
     }
 }

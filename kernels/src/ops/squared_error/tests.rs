@@ -1,5 +1,5 @@
 use super::reference;
-use crate::cases::{Host, check};
+use crate::cases::{Host, both, check};
 use crate::op::Op;
 use galatea_testkit::derivative;
 
@@ -11,14 +11,17 @@ fn kernels_equal_reference() {
     for dims in [&[1usize, 1][..], &[3, 5], &[2, 3, 64], &[4, 1, 131], &[700, 2]] {
         let d = dims[dims.len() - 1];
         let lead = &dims[..dims.len() - 1];
-        let (prediction, target) = (Host::normal(dims, 1), Host::normal(dims, 2));
-        let w = Host::f32(lead, (0..prediction.f64().len() / d).map(|n| [0.5, 0.0, 3.0][n % 3]).collect());
-        let (loss, error) = reference::forward(&prediction.f64(), &target.f64(), &w.f64());
-        let reads = [prediction.clone(), target.clone(), w.clone()];
-        check(Op::SquaredError, &reads, &[], &[vec![loss], error], TOLERANCE);
-        let (dp, dt) = reference::backward(&prediction.f64(), &target.f64(), &w.f64(), 0.75);
-        let reads = [prediction, target, w, Host::f32(&[1], vec![0.75])];
-        check(Op::SquaredErrorGrad, &reads, &[], &[dp, dt], TOLERANCE);
+        let w = |n: usize| Host::f32(lead, (0..n).map(|n| [0.5, 0.0, 3.0][n % 3]).collect());
+        for ([prediction, target], tolerance) in both([1, 2].map(|row| Host::normal(dims, row)), TOLERANCE) {
+            let w = w(prediction.f64().len() / d);
+            let (loss, error) = reference::forward(&prediction.f64(), &target.f64(), &w.f64());
+            let reads = [prediction.clone(), target.clone(), w.clone()];
+            // The loss and the errors are in f32 for either type.
+            check(Op::SquaredError, &reads, &[], &[vec![loss], error], TOLERANCE);
+            let (dp, dt) = reference::backward(&prediction.f64(), &target.f64(), &w.f64(), 0.75);
+            let reads = [prediction, target, w, Host::f32(&[1], vec![0.75])];
+            check(Op::SquaredErrorGrad, &reads, &[], &[dp, dt], tolerance);
+        }
     }
 }
 
