@@ -196,16 +196,20 @@ fn execute(cores: &Cores, memory: &Memory, inst: &Inst) {
         Op::Rotary { heads, inverse } => {
             ops::rotary::forward(cores, heads, inverse, dim(0, 1), cols(0) / 3, read(0), read(1), write(0));
         }
-        Op::Attention { heads, mask, padding } => {
-            let (l, d) = (dim(0, 1), cols(0) / 3);
+        Op::Attention { heads, kv_heads, mask, padding } => {
+            let dims = ops::attention::Dims::new(inst.reads[0].shape, heads, kv_heads, mask);
             let visible = padding.then(|| ids(1));
-            ops::attention::forward(cores, heads, mask, l, d, read(0), visible, write(0), write(1));
+            real!(inst.reads[0].dtype, X => {
+                ops::attention::forward::<X>(cores, dims, at.read(0), visible, at.write(0), write(1));
+            });
         }
-        Op::AttentionGrad { heads, mask, padding } => {
-            let (l, d, p) = (dim(0, 1), cols(0) / 3, usize::from(padding));
-            let visible = padding.then(|| ids(1));
-            let (y, lse, dy) = (read(1 + p), read(2 + p), read(3 + p));
-            ops::attention::backward(cores, heads, mask, l, d, read(0), visible, y, lse, dy, write(0));
+        Op::AttentionGrad { heads, kv_heads, mask, padding } => {
+            let dims = ops::attention::Dims::new(inst.reads[0].shape, heads, kv_heads, mask);
+            let (visible, p) = (padding.then(|| ids(1)), usize::from(padding));
+            real!(inst.reads[0].dtype, X => {
+                let (y, lse, dy) = (at.read::<X>(1 + p), read(2 + p), at.read(3 + p));
+                ops::attention::backward(cores, dims, at.read(0), visible, y, lse, dy, at.write(0));
+            });
         }
         Op::TimeFeatures { dim, max_period, scale } => {
             ops::time_features::forward(cores, dim, max_period, scale, read(0), write(0));

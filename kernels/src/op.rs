@@ -225,11 +225,14 @@ pub enum Op {
         /// Whether to rotate back.
         inverse: bool,
     },
-    /// softmax(q k^T / sqrt(d_head) + mask) v per head, without a [len, len] tensor in memory. Reads qkv [b,l,3d], visible u32
-    /// [b,l] if `padding` (0 hides a key; a row with no visible key gives zeros); writes y [b,l,d], lse [b, heads, l].
+    /// softmax(q k^T / sqrt(d_head) + mask) v per head, without a [len, len] tensor in memory. Reads qkv [b, l, (heads + 2
+    /// kv_heads) d_head] (q heads first, then k, then v), visible u32 [b,l] if `padding` (0 hides a key; a row with no visible
+    /// key gives zeros); writes y [b, l, heads d_head], lse [b, heads, l].
     Attention {
-        /// Heads; d_head = d / heads.
+        /// Heads of the queries.
         heads: u32,
+        /// Heads of the keys and values, each shared by heads / kv_heads in a row.
+        kv_heads: u32,
         /// Pairs by position.
         mask: AttentionMask,
         /// Whether `visible` is read.
@@ -237,8 +240,10 @@ pub enum Op {
     },
     /// Reads qkv, visible if `padding`, y, lse, dy; writes dqkv.
     AttentionGrad {
-        /// Heads.
+        /// Heads of the queries.
         heads: u32,
+        /// Heads of the keys and values.
+        kv_heads: u32,
         /// Pairs by position.
         mask: AttentionMask,
         /// Whether `visible` is read.

@@ -84,8 +84,22 @@ impl Recorder {
     /// Attention over qkv [b, l, 3 d] with `visible` u32 [b, l] keys; the result is [b, l, d].
     #[track_caller]
     pub fn attention(&mut self, qkv: Var, heads: u32, mask: AttentionMask, visible: Option<Var>) -> Var {
+        self.grouped_attention(qkv, heads, heads, mask, visible)
+    }
+
+    /// Attention whose `kv_heads` keys and values are each shared by heads / kv_heads queries: qkv is [b, l, (heads + 2
+    /// kv_heads) d_head], q heads first, then k, then v; the result is [b, l, heads d_head].
+    #[track_caller]
+    pub fn grouped_attention(
+        &mut self,
+        qkv: Var,
+        heads: u32,
+        kv_heads: u32,
+        mask: AttentionMask,
+        visible: Option<Var>,
+    ) -> Var {
         let reads: Vec<Var> = [qkv].into_iter().chain(visible).collect();
-        self.one(Op::Attention { heads, mask, padding: visible.is_some() }, &reads)
+        self.one(Op::Attention { heads, kv_heads, mask, padding: visible.is_some() }, &reads)
     }
 
     /// [cos, sin] features [b, dim] of times t [b].

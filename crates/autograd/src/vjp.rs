@@ -111,10 +111,10 @@ fn vjp(rec: &mut Recorder, call: &Call, dy: Var) -> Vec<(Var, Var)> {
         Op::Rotary { heads, inverse } => {
             vec![(r[0], rec.one(Op::Rotary { heads, inverse: !inverse }, &[dy, r[1]]))]
         }
-        Op::Attention { heads, mask, padding } => {
+        Op::Attention { heads, kv_heads, mask, padding } => {
             let visible = padding.then(|| r[1]);
             let reads: Vec<Var> = [r[0]].into_iter().chain(visible).chain([w[0], w[1], dy]).collect();
-            vec![(r[0], rec.one(Op::AttentionGrad { heads, mask, padding }, &reads))]
+            vec![(r[0], rec.one(Op::AttentionGrad { heads, kv_heads, mask, padding }, &reads))]
         }
         Op::CorruptGaussian { .. } => vec![(r[0], rec.one(Op::CorruptGaussianGrad, &[r[1], dy]))],
         Op::Dropout { p, stream } => vec![(r[0], rec.one(Op::Dropout { p, stream }, &[dy, r[1]]))],
