@@ -26,6 +26,26 @@ pub fn exp(x: f32) -> f32 {
     if x > 88.0 { f32::INFINITY } else { y }
 }
 
+/// The natural logarithm of a positive normal number, to 1e-7 of the larger of it and one; -infinity of 0, NaN of NaN.
+#[inline(always)]
+pub fn ln(x: f32) -> f32 {
+    // x = 2^e (1 + r) with 1 + r between the root of a half and that of two.
+    let e = (x.to_bits() as i32 - 0x3f35_04f3) >> 23;
+    let r = f32::from_bits((x.to_bits() as i32 - (e << 23)) as u32) - 1.0;
+    let p = 7.037_683_6e-2f32;
+    let p = p * r - 1.151_461e-1;
+    let p = p * r + 1.167_699_9e-1;
+    let p = p * r - 1.242_014_1e-1;
+    let p = p * r + 1.424_932_3e-1;
+    let p = p * r - 1.666_805_8e-1;
+    let p = p * r + 2.000_071_5e-1;
+    let p = p * r - 2.499_999_4e-1;
+    let p = p * r + 3.333_333e-1;
+    let e = e as f32;
+    let y = r * (r * r) * p + e * -2.121_944_4e-4 - 0.5 * (r * r) + r + e * 0.693_359_4;
+    if x > 0.0 { y } else { -1.0 / x }
+}
+
 /// The logistic function 1 / (1 + e^-x).
 #[inline(always)]
 pub fn sigmoid(x: f32) -> f32 {
@@ -84,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exp_and_tanh_match_f64() {
+    fn exp_ln_and_tanh_match_f64() {
         for i in -87_000..88_000 {
             let x = i as f32 / 1000.0;
             let truth = f64::from(x).exp();
@@ -92,6 +112,12 @@ mod tests {
             let truth = f64::from(x).tanh();
             assert!((f64::from(tanh(x)) - truth).abs() <= 1e-6 * truth.abs() + 1e-7, "tanh({x})");
         }
+        for i in 1..200_000 {
+            let x = f32::from_bits(0x0080_0000 + i * 10_000);
+            let truth = f64::from(x).ln();
+            assert!((f64::from(ln(x)) - truth).abs() <= 1e-7 * truth.abs().max(1.0), "ln({x}) = {}", ln(x));
+        }
+        assert!(ln(0.0) == f32::NEG_INFINITY && ln(f32::NAN).is_nan());
         assert_eq!(exp(f32::NEG_INFINITY), 0.0);
         assert_eq!(exp(f32::INFINITY), f32::INFINITY);
         assert!(exp(f32::NAN).is_nan());

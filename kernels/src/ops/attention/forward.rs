@@ -1,7 +1,7 @@
 use super::layout::{Block, Dims, Head, scratch};
-use super::micro::{Matrix, ROWS, product, stride};
+use super::micro::{LANES, Matrix, product, stride};
 use super::rows::{Rows, load, store, turn};
-use super::softmax::{Softmax, hide, scale_rows, soften};
+use super::softmax::{Softmax, hide, scale_rows, settle, soften};
 use crate::cpu::Cores;
 use crate::isa::Isa;
 use crate::pool::Pieces;
@@ -24,19 +24,19 @@ pub fn forward<X: Real>(cores: &Cores, dims: Dims, qkv: &[X], visible: Option<&[
         let [q, k, v, out] = head.columns();
         let (k, v) = (head.keys(qkv, len, width, k), head.keys(qkv, len, width, v));
         let visible = visible.map(|v| &v[head.batch * len..][..len]);
-        attend(cores.isa, dims, &block, head.queries(qkv, width, q), [k, v], visible, |r, mixed, total, log_sum| {
+        attend(cores.isa, dims, &block, head.queries(qkv, width, q), [k, v], visible, |r, mixed, scale, log_sum| {
             let (y_at, lse_at) = (head.query(block.first + r, d, out), head.lse(block.first + r));
             // SAFETY: this query's columns of its row and its log-sum belong to this task alone, which holds one of each at
             // a time.
             let (y, lse) = unsafe { (y.piece(y_at, y_at + d_head), lse.piece(lse_at, lse_at + 1)) };
-            store(cores.isa, mixed, if total == 0.0 { 1.0 } else { 1.0 / total }, y);
+            store(cores.isa, mixed, scale, y);
             lse[0] = log_sum;
         });
     });
 }
 
-/// The attention of a block of queries over the keys and values that it sees; `finish(query, mixture, total, lse)` gets
-/// every row: the mixture of values is yet to be divided by the total.
+/// The attention of a block of queries over the keys and values that it sees; `finish(query, mixture, scale, lse)` gets
+/// every row: the mixture of values is yet to be multiplied by the scale.
 pub(super) fn attend<X: Real>(
     isa: Isa,
     dims: Dims,
@@ -49,14 +49,16 @@ pub(super) fn attend<X: Real>(
     let (d_head, count) = (dims.d_head, block.count);
     let keys = Block::most_keys(block.len);
     let (across, along) = (stride(count), stride(d_head));
-    let sizes = [d_head * across, keys * along, keys * along, keys * across, count.next_multiple_of(ROWS) * along];
+    let sizes = [along * across, keys * along, keys * along, keys * across, count.next_multiple_of(LANES) * along];
     scratch(sizes, |[queries, k_rows, v_rows, s, mixed]| {
-        turn(isa, isa, q, block.first, count, 1.0 / (d_head as f32).sqrt(), queries, across);
+        // The queries pass through the place of what will be mixed.
+        load(isa, q, block.first, count, 1.0 / (d_head as f32).sqrt(), mixed, along);
+        turn(isa, isa, count, d_head, mixed, along, queries, across);
         let mut softmax = Softmax::new();
         for (j, keys) in block.keys() {
             let from = block.from(j);
-            load(isa, k, j, keys, k_rows, along);
-            load(isa, v, j, keys, v_rows, along);
+            load(isa, k, j, keys, 1.0, k_rows, along);
+            load(isa, v, j, keys, 1.0, v_rows, along);
             let (k, q) = (Matrix { data: k_rows, stride: along }, Matrix { data: &queries[from..], stride: across });
             product::<false>(isa, (keys, count - from, d_head), k, q, &mut s[from..], across, false);
             block.mask(isa, s, across, (j, keys), from, visible);
@@ -67,9 +69,9 @@ pub(super) fn attend<X: Real>(
             let (p, v) = (Matrix { data: &s[from..], stride: across }, Matrix { data: v_rows, stride: along });
             product::<true>(isa, (count - from, d_head, keys), p, v, &mut mixed[from * along..], along, j > 0);
         }
+        settle(isa, &mut softmax);
         for (r, mixed) in mixed.chunks(along).enumerate().take(count) {
-            let total = softmax.total.0[r];
-            finish(r, &mixed[..d_head], total, softmax.largest.0[r] + total.ln());
+            finish(r, &mixed[..d_head], softmax.total.0[r], softmax.largest.0[r]);
         }
     });
 }

@@ -117,7 +117,9 @@ impl Head {
     /// Where the log-sum of query `r` of this head stands.
     pub(super) fn lse(self, r: usize) -> usize {
         let group = self.dims.group();
-        (self.batch * self.dims.heads + self.kv * group + r % group) * self.dims.len + r / group
+        self.batch * self.dims.heads * self.dims.len
+            + self.kv * group * self.dims.len
+            + offset(r, group, 1, self.dims.len)
     }
 }
 
@@ -135,7 +137,12 @@ impl Block {
     /// Queries `first ..`, at most `most`, of positions that begin at `past` among `len` keys.
     pub(super) fn new(dims: Dims, first: usize, most: usize, past: usize, len: usize) -> Self {
         let (count, group) = (most.min(dims.queries() - first), dims.group());
-        let reach = from_fn(|r| dims.reach(past + (first + r.min(count - 1)) / group, len) as u32);
+        let reach = match dims.mask {
+            AttentionMask::Full => [len as u32; MOST],
+            AttentionMask::Causal | AttentionMask::BlockCausal(_) => {
+                from_fn(|r| dims.reach(past + (first + r.min(count - 1)) / group, len) as u32)
+            }
+        };
         Self { first, count, len, reach }
     }
 

@@ -3,8 +3,7 @@
 
 use super::micro::LANES;
 use crate::isa::{Isa, multiversion};
-use crate::math::sum;
-use crate::real::Real;
+use crate::math::ln;
 
 /// Most queries that share a block of scores.
 pub(super) const MOST: usize = 128;
@@ -36,6 +35,16 @@ type Vector = [f32; LANES];
 #[inline(always)]
 fn lanes(row: &mut [f32], at: usize) -> &mut Vector {
     row[at..].first_chunk_mut().expect("whole vectors of queries")
+}
+
+/// The larger of each lane of b, or of a where b is NaN.
+#[inline(always)]
+fn larger(a: &Vector, b: &Vector) -> Vector {
+    let mut out = *a;
+    for l in 0..LANES {
+        out[l] = if b[l] > a[l] { b[l] } else { a[l] };
+    }
+    out
 }
 
 /// e^x for x <= 88, by the polynomial of [`crate::math::exp`] with fewer roundings: relative error below 2e-7 above -87, and
@@ -113,18 +122,17 @@ fn soften_by<const FUSED: bool>(
     for at in (from..to).step_by(LANES) {
         let old = *lanes(&mut softmax.largest.0, at);
         // Two chains: a maximum waits for the one before.
-        let mut tops = [old; 2];
-        for (j, s) in s.chunks_mut(stride).enumerate() {
-            let s = *lanes(s, at);
-            let top = &mut tops[j % 2];
-            for l in 0..LANES {
-                top[l] = if s[l] > top[l] { s[l] } else { top[l] };
+        let (mut even, mut odd) = (old, old);
+        for pair in s.chunks_mut(2 * stride) {
+            even = larger(&even, lanes(pair, at));
+            if pair.len() > stride {
+                odd = larger(&odd, lanes(&mut pair[stride..], at));
             }
         }
-        let (mut largest, mut base) = ([0.0; LANES], [0.0; LANES]);
+        let largest = larger(&even, &odd);
+        let mut base = [0.0; LANES];
         let (keep, total) = (lanes(&mut softmax.keep.0, at), lanes(&mut softmax.total.0, at));
         for l in 0..LANES {
-            largest[l] = if tops[0][l] > tops[1][l] { tops[0][l] } else { tops[1][l] };
             // Where nothing is visible yet: exp(-inf - 0) = 0.
             base[l] = if largest[l] == f32::NEG_INFINITY { 0.0 } else { largest[l] };
             keep[l] = decay::<FUSED>(old[l] - base[l]);
@@ -145,6 +153,16 @@ fn soften_by<const FUSED: bool>(
 }
 
 multiversion! {
+    /// The log-sums in the place of the largest scores, and what a mixture is to be multiplied by in that of the totals.
+    pub(super) fn settle(softmax: &mut Softmax) {
+        for (largest, total) in softmax.largest.0.iter_mut().zip(&mut softmax.total.0) {
+            *largest += ln(*total);
+            *total = if *total == 0.0 { 1.0 } else { 1.0 / *total };
+        }
+    }
+}
+
+multiversion! {
     /// Rows of y [count, width] times what each is worth.
     pub(super) fn scale_rows(y: &mut [f32], stride: usize, width: usize, worth: &[f32]) {
         for (y, &worth) in y.chunks_mut(stride).zip(worth) {
@@ -156,14 +174,7 @@ multiversion! {
 }
 
 multiversion! {
-    /// x_r . y_r of a row.
-    pub(super) fn dot<X: Real>(x: &[f32], y: &[X]) -> f32 {
-        sum(x.len(), |c| x[c] * y[c].load())
-    }
-}
-
-multiversion! {
-    /// Over scores and dp [keys, lanes from .. to]: p = exp(s - lse) and ds = p (dp - delta) scale. `level` is the `isa`
+    /// Over scores and dp [keys, lanes from .. to]: p = exp(s - lse) and ds = p (dp - delta). `level` is the `isa`
     /// again.
     pub(super) fn differentiate(
         level: Isa,
@@ -175,12 +186,11 @@ multiversion! {
         to: usize,
         lse: &PerQuery,
         delta: &PerQuery,
-        scale: f32,
     ) {
         if level == Isa::Portable {
-            differentiate_by::<false>(s, dp, stride, keys, from, to, lse, delta, scale);
+            differentiate_by::<false>(s, dp, stride, keys, from, to, lse, delta);
         } else {
-            differentiate_by::<true>(s, dp, stride, keys, from, to, lse, delta, scale);
+            differentiate_by::<true>(s, dp, stride, keys, from, to, lse, delta);
         }
     }
 }
@@ -196,7 +206,6 @@ fn differentiate_by<const FUSED: bool>(
     to: usize,
     lse: &PerQuery,
     delta: &PerQuery,
-    scale: f32,
 ) {
     for (s, dp) in s.chunks_mut(stride).zip(dp.chunks_mut(stride)).take(keys) {
         for at in (from..to).step_by(LANES) {
@@ -204,7 +213,7 @@ fn differentiate_by<const FUSED: bool>(
             let (lse, delta) = (&lse.0[at..at + LANES], &delta.0[at..at + LANES]);
             for l in 0..LANES {
                 s[l] = decay::<FUSED>(s[l] - lse[l]);
-                dp[l] = s[l] * (dp[l] - delta[l]) * scale;
+                dp[l] = s[l] * (dp[l] - delta[l]);
             }
         }
     }
