@@ -48,6 +48,8 @@ pub fn cost(inst: &Inst) -> Cost {
         Op::Rotary { .. } => 3 * write(0),
         Op::Attention { heads, kv_heads, .. } => 4 * attention_pairs(inst, heads, kv_heads),
         Op::AttentionGrad { heads, kv_heads, .. } => 10 * attention_pairs(inst, heads, kv_heads),
+        // As if the cache were full: how much it holds is known only when it runs.
+        Op::AttentionCached { capacity, .. } => 4 * len(&inst.writes, 2) * u64::from(capacity),
         Op::TimeFeatures { .. } => 3 * write(0),
         // Ten rounds of six operations a draw.
         Op::CorruptTokens { .. } => 60 * write(0),

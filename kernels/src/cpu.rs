@@ -193,8 +193,12 @@ fn execute(cores: &Cores, memory: &Memory, inst: &Inst) {
         Op::GateGrad { gate } => {
             ops::gate::backward(cores, gate, dim(0, 1), cols(0), read(0), read(1), read(2), write(0), write(1));
         }
-        Op::Rotary { heads, inverse } => {
-            ops::rotary::forward(cores, heads, inverse, dim(0, 1), cols(0) / 3, read(0), read(1), write(0));
+        Op::Rotary { heads, kv_heads, inverse, past } => {
+            let (heads, kv_heads) = (heads as usize, kv_heads as usize);
+            let (turned, heads) = (heads + kv_heads, heads + 2 * kv_heads);
+            let dims = ops::rotary::Dims { turned, heads, d_head: cols(0) / heads, len: dim(0, 1) };
+            let past = if past { ids(2)[0] as usize } else { 0 };
+            ops::rotary::forward(cores, dims, inverse, past, read(0), read(1), write(0));
         }
         Op::Attention { heads, kv_heads, mask, padding } => {
             let dims = ops::attention::Dims::new(inst.reads[0].shape, heads, kv_heads, mask);
@@ -209,6 +213,14 @@ fn execute(cores: &Cores, memory: &Memory, inst: &Inst) {
             real!(inst.reads[0].dtype, X => {
                 let (y, lse, dy) = (at.read::<X>(1 + p), read(2 + p), at.read(3 + p));
                 ops::attention::backward(cores, dims, at.read(0), visible, y, lse, dy, at.write(0));
+            });
+        }
+        Op::AttentionCached { heads, kv_heads, capacity, mask } => {
+            let dims = ops::attention::Dims::new(inst.reads[0].shape, heads, kv_heads, mask);
+            let (past, capacity) = (ids(1)[0] as usize, capacity as usize);
+            real!(inst.reads[0].dtype, X => {
+                let caches = [at.write::<X>(0), at.write(1)];
+                ops::attention::cached(cores, dims, past, capacity, at.read(0), caches, at.write(2));
             });
         }
         Op::TimeFeatures { dim, max_period, scale } => {

@@ -178,12 +178,14 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
             check(rank3(0) && reads[2].0 == reads[0].0 && fits(gate, 1, 0, reads), E)?;
             vec![same(0), same(1)]
         }
-        Op::Rotary { heads, .. } => {
-            const E: &str = "qkv [b, l, 3 d] and table [l, d_head] with an even d_head";
-            arity(2, &[F32; 2], E)?;
-            check(heads_fit(reads[0].0, heads), E)?;
-            let d_head = reads[0].0.cols() / 3 / heads as usize;
-            check(d_head.is_multiple_of(2) && is(1, &[reads[0].0.dim(1), d_head]), E)?;
+        Op::Rotary { heads, kv_heads, past, .. } => {
+            const E: &str = "qkv [b, l, (heads + 2 kv_heads) d_head], table [l, d_head] with an even d_head and, with past, a \
+                             table of l positions or more and past u32 [1]";
+            arity(2 + usize::from(past), &[F32, F32, U32], E)?;
+            check(groups_fit(reads[0].0, heads, kv_heads) && reads[1].0.rank() == 2, E)?;
+            let (d_head, rows, l) = (d_head(reads[0].0.cols(), heads, kv_heads), reads[1].0.dim(0), reads[0].0.dim(1));
+            check(d_head.is_multiple_of(2) && is(1, &[rows, d_head]), E)?;
+            check(if past { rows >= l && is(2, &[1]) } else { rows == l }, E)?;
             vec![same(0)]
         }
         Op::Attention { heads, kv_heads, mask, padding } => {
@@ -207,6 +209,18 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
             check(is(1 + p, &[b, l, d]) && is(2 + p, &[b, heads as usize, l]), E)?;
             check(reads[3 + p].0 == reads[1 + p].0 && (!padding || is(1, &[b, l])), E)?;
             vec![same(0)]
+        }
+        Op::AttentionCached { heads, kv_heads, capacity, mask } => {
+            check(mask != AttentionMask::BlockCausal(0), "blocks of at least one position")?;
+            const E: &str =
+                "qkv [b, n, (heads + 2 kv_heads) d_head] with n no more than the capacity, and past u32 [1]";
+            arity(2, &[real(0), U32], E)?;
+            check(groups_fit(reads[0].0, heads, kv_heads) && is(1, &[1]), E)?;
+            let (b, n, width) = d3(0);
+            let (d_head, capacity) = (d_head(width, heads, kv_heads), capacity as usize);
+            check(n <= capacity, E)?;
+            let cache = (Shape::new(&[b, capacity, kv_heads as usize * d_head]), real(0));
+            vec![cache, cache, (reads[0].0.with_cols(heads as usize * d_head), real(0))]
         }
         Op::TimeFeatures { dim, .. } => {
             const E: &str = "t [b] and an even width";

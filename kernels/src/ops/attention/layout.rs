@@ -16,7 +16,7 @@ const MASKED_KEYS: usize = 64;
 const TASKS: usize = 16;
 
 /// The sizes of an attention and its mask.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Dims {
     /// Heads of the queries.
     pub heads: usize,

@@ -16,6 +16,10 @@
 //! kept as its largest score and its sum so far, and what was mixed is scaled when a larger score appears. Blocks of keys
 //! that no query of a block may see are left out, and queries that see none of a block of keys. A task is a block of
 //! queries, backward a key/value head.
+//!
+//! With a cache, n new positions append their keys and values at `past` and attend to `past + n` positions: the same
+//! blocks, or, for up to four queries a key, one pass over keys and one over values where they lie.
+//!
 //! Cost: forward 4 b l^2 d flops, 16 b l d bytes; backward 10 b l^2 d (scores again, dp, dq, dk, dv), 32 b l d bytes;
 //! halved by a causal mask.
 //!
@@ -25,6 +29,7 @@
 //! Ainslie et al. (2023), "GQA: training generalized multi-query transformer models from multi-head checkpoints".
 
 mod backward;
+mod cached;
 mod forward;
 mod layout;
 mod micro;
@@ -36,5 +41,6 @@ mod softmax;
 mod tests;
 
 pub use backward::backward;
+pub use cached::cached;
 pub use forward::forward;
 pub use layout::Dims;

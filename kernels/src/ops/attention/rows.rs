@@ -20,7 +20,7 @@ pub(super) struct Rows<'a, X> {
 
 impl<'a, X> Rows<'a, X> {
     #[inline(always)]
-    fn row(&self, r: usize) -> &'a [X] {
+    pub(super) fn row(&self, r: usize) -> &'a [X] {
         &self.data[offset(r, self.group, self.stride, self.width)..][..self.width]
     }
 }

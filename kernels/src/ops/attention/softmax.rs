@@ -2,8 +2,10 @@
 //! softmax run over keys lane by lane, without a sum across a vector.
 
 use super::micro::LANES;
+use super::rows::Rows;
 use crate::isa::{Isa, multiversion};
-use crate::math::ln;
+use crate::math::{ln, max, sum};
+use crate::real::Real;
 
 /// Most queries that share a block of scores.
 pub(super) const MOST: usize = 128;
@@ -214,6 +216,33 @@ fn differentiate_by<const FUSED: bool>(
             for l in 0..LANES {
                 s[l] = decay::<FUSED>(s[l] - lse[l]);
                 dp[l] = s[l] * (dp[l] - delta[l]);
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// p = exp(p - largest) over the scores of one query; their sum. `level` is the `isa` again.
+    pub(super) fn normalise(level: Isa, p: &mut [f32]) -> f32 {
+        let largest = max(p);
+        let base = if largest == f32::NEG_INFINITY { 0.0 } else { largest };
+        if level == Isa::Portable {
+            p.iter_mut().for_each(|p| *p = decay::<false>(*p - base));
+        } else {
+            p.iter_mut().for_each(|p| *p = decay::<true>(*p - base));
+        }
+        sum(p.len(), |j| p[j])
+    }
+}
+
+multiversion! {
+    /// y += sum of p_j v_j, for rows `first ..` of v. `level` is the `isa` again.
+    pub(super) fn mix<X: Real>(level: Isa, p: &[f32], v: Rows<'_, X>, first: usize, y: &mut [f32]) {
+        for (j, &p) in (first..).zip(p) {
+            if level == Isa::Portable {
+                y.iter_mut().zip(v.row(j)).for_each(|(y, v)| *y += p * v.load());
+            } else {
+                y.iter_mut().zip(v.row(j)).for_each(|(y, v)| *y = p.mul_add(v.load(), *y));
             }
         }
     }

@@ -192,3 +192,104 @@ proptest! {
         prop_assert_eq!(attend(BlockCausal(1)), attend(Causal));
     }
 }
+
+/// One step of a decoder: what it writes, in f64.
+fn step(dims: Dims, capacity: usize, past: usize, qkv: &Host, caches: &[Host]) -> Vec<Vec<f64>> {
+    let (heads, kv_heads, capacity) = (dims.heads as u32, dims.kv_heads as u32, capacity as u32);
+    let op = Op::AttentionCached { heads, kv_heads, capacity, mask: dims.mask };
+    run(Isa::detect(), 2, op, &[qkv.clone(), Host::u32(&[1], vec![past as u32])], caches)
+}
+
+/// Caches of NaN where nothing was appended yet.
+fn empty(b: usize, capacity: usize, dims: Dims, round: bool) -> Vec<Host> {
+    let cache = Host::poison(&[b, capacity, dims.kv_heads * dims.d_head]);
+    vec![if round { cache.bf16() } else { cache }; 2]
+}
+
+#[test]
+fn steps_by_a_cache_equal_the_whole_sequence() {
+    // Positions a step: one by one, in runs, and beginning with a long one.
+    let cuts: [&[usize]; 4] = [&[1; 40], &[3; 40], &[16; 40], &[30, 1, 1, 1, 5, 20, 20, 20]];
+    for (i, (b, len, heads, kv_heads, d_head)) in
+        [(1, 5, 1, 1, 2), (2, 40, 4, 4, 32), (1, 37, 4, 1, 16), (2, 33, 6, 2, 20), (1, 40, 8, 1, 96)]
+            .into_iter()
+            .enumerate()
+    {
+        for (cut, round) in cuts.iter().flat_map(|cut| [(cut, false), (cut, true)]) {
+            let even = cut.iter().all(|n| n == &cut[0]);
+            let mask = if i % 2 == 1 && even { BlockCausal(cut[0] as u32) } else { Causal };
+            let whole = Dims { heads, kv_heads, d_head, len, mask };
+            let (width, d, kept) = (whole.width(), heads * d_head, kv_heads * d_head);
+            let real = |x: Host| if round { x.bf16() } else { x };
+            let all = real(Host::normal(&[b, len, width], 1)).f64();
+            let (truth, _) = reference::forward(whole, &all, None);
+            let capacity = len + 3;
+            let mut caches = empty(b, capacity, whole, round);
+            let mut past = 0;
+            for &n in cut.iter() {
+                let n = n.min(len - past);
+                if n == 0 {
+                    break;
+                }
+                let new = |from: usize, to: usize, width: usize, x: &[f64]| -> Vec<f32> {
+                    let rows = |b: usize| x[(b * len + from) * width..(b * len + to) * width].iter().map(|&x| x as f32);
+                    (0..b).flat_map(rows).collect()
+                };
+                let qkv = real(Host::f32(&[b, n, width], new(past, past + n, width, &all)));
+                let mut found = step(Dims { len: n, ..whole }, capacity, past, &qkv, &caches);
+                let y = found.pop().expect("y is the last write");
+                let expected: Vec<f64> = new(past, past + n, d, &truth).into_iter().map(f64::from).collect();
+                let error = galatea_testkit::relative_to_max(&y, &expected);
+                let bound = if round { BF16 } else { TOLERANCE };
+                assert!(error < bound, "{whole:?}, {n} after {past}: {error}");
+                let cache = |x: &Vec<f64>| Host::f32(&[b, capacity, kept], x.iter().map(|&x| x as f32).collect());
+                caches = found.iter().map(|x| real(cache(x))).collect();
+                past += n;
+            }
+            assert_eq!(past, len.min(cut.iter().sum()));
+        }
+    }
+}
+
+#[test]
+fn cached_kernels_equal_reference_at_every_level() {
+    for (b, n, past, heads, kv_heads, d_head) in
+        [(2, 1, 0, 2, 2, 6), (1, 1, 200, 2, 1, 40), (1, 3, 61, 1, 1, 16), (2, 5, 140, 4, 2, 8), (1, 70, 9, 2, 2, 12)]
+    {
+        for mask in [Causal, Full, BlockCausal(16)] {
+            let (len, capacity) = (past + n, past + n + 2);
+            let whole = Dims { heads, kv_heads, d_head, len, mask };
+            let (width, d, kept) = (whole.width(), heads * d_head, kv_heads * d_head);
+            let all = Host::normal(&[b, len, width], 1).f64();
+            let (y, _) = reference::forward(whole, &all, None);
+            let rows = |from: usize, to: usize, of: usize, cols: std::ops::Range<usize>, x: &[f64]| -> Vec<f64> {
+                (0..b * len)
+                    .filter(|row| (from..to).contains(&(row % len)))
+                    .flat_map(|row| x[row * of..][cols.clone()].to_vec())
+                    .collect()
+            };
+            let f32s = |dims: &[usize], x: Vec<f64>| Host::f32(dims, x.into_iter().map(|x| x as f32).collect());
+            // What is beyond the appended positions stays as it was.
+            let cache = |filled: usize, col: usize| -> Vec<f64> {
+                let row = |b: usize, j: usize| match j < filled {
+                    true => all[(b * len + j) * width + col..][..kept].to_vec(),
+                    false => vec![7.0; kept],
+                };
+                (0..b * capacity).flat_map(|row_of| row(row_of / capacity, row_of % capacity)).collect()
+            };
+            let caches = [d, d + kept].map(|col| f32s(&[b, capacity, kept], cache(past, col)));
+            let truth = [cache(len, d), cache(len, d + kept), rows(past, len, d, 0..d, &y)];
+            let qkv = f32s(&[b, n, width], rows(past, len, width, 0..width, &all));
+            let (heads, kv_heads, capacity) = (heads as u32, kv_heads as u32, capacity as u32);
+            let op = Op::AttentionCached { heads, kv_heads, capacity, mask };
+            check(op, &[qkv, Host::u32(&[1], vec![past as u32])], &caches, &truth, TOLERANCE);
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "attention_cached: 5 positions and 3 more, of 7")]
+fn a_full_cache_takes_no_more() {
+    let dims = Dims { heads: 1, kv_heads: 1, d_head: 4, len: 3, mask: Causal };
+    step(dims, 7, 5, &Host::normal(&[1, 3, 12], 1), &empty(1, 7, dims, false));
+}
