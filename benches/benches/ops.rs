@@ -70,9 +70,9 @@ fn network(bench: &mut Bench) {
         let (x, lse) = ([b, l, d], (l as f32).ln() + 0.5);
         let qkv: Read<'_> = (&[b, l, 3 * d], Normal);
         let name = format!("{b}x{l}x{d}x{h}");
-        run(bench, &name, Op::Attention { heads, mask, padding }, &[qkv]);
+        run(bench, &name, Op::Attention { heads, kv_heads: heads, mask, padding }, &[qkv]);
         let reads = [qkv, (&x, Normal), (&[b, h, l], Value(lse)), (&x, Normal)];
-        run(bench, &name, Op::AttentionGrad { heads, mask, padding }, &reads);
+        run(bench, &name, Op::AttentionGrad { heads, kv_heads: heads, mask, padding }, &reads);
 
         let name = format!("{b}x{l}x{d}");
         run(bench, &name, Op::RmsNorm { eps: 1e-5, gain: true }, &[(&x, Normal), (&[d], Normal)]);

@@ -58,8 +58,10 @@ pub fn cost(inst: &Inst) -> Cost {
         Op::Modulate { .. } | Op::Gate { .. } => 2 * write(0),
         Op::ModulateGrad { .. } | Op::GateGrad { .. } => 4 * write(0),
         Op::Rotary { .. } => 3 * write(0),
-        Op::Attention { .. } => 4 * attention_pairs(inst),
-        Op::AttentionGrad { .. } => 10 * attention_pairs(inst),
+        Op::Attention { heads, kv_heads, .. } => 4 * attention_pairs(inst, heads, kv_heads),
+        Op::AttentionGrad { heads, kv_heads, .. } => 10 * attention_pairs(inst, heads, kv_heads),
+        // As if the cache were full: how much it holds is known only when it runs.
+        Op::AttentionCached { capacity, .. } => 4 * len(&inst.writes, 2) * u64::from(capacity),
         Op::TimeFeatures { .. } => 3 * write(0),
         // Ten rounds of six operations a draw.
         Op::CorruptTokens { .. } => 60 * write(0),
@@ -95,7 +97,8 @@ fn elementwise(activation: Activation) -> u64 {
 }
 
 /// batch len len d: every query with every key, over the width (the softmax is a 1 / d_head of it and left out).
-fn attention_pairs(inst: &Inst) -> u64 {
+fn attention_pairs(inst: &Inst, heads: u32, kv_heads: u32) -> u64 {
     let qkv = inst.reads[0].shape;
-    qkv.dim(0) as u64 * (qkv.dim(1) as u64).pow(2) * qkv.dim(2) as u64 / 3
+    let (heads, kv_heads) = (u64::from(heads), u64::from(kv_heads));
+    qkv.dim(0) as u64 * (qkv.dim(1) as u64).pow(2) * qkv.dim(2) as u64 * heads / (heads + 2 * kv_heads)
 }

@@ -252,20 +252,35 @@ fn execute(cores: &Cores, memory: &Memory, inst: &Inst) {
             let (h, m, dy) = (at.read(0), at.read(1), at.read(2));
             ops::gate::backward::<X>(cores, gate, dim(0, 1), cols(0), h, m, dy, at.write(0), at.write(1));
         }),
-        Op::Rotary { heads, inverse } => real!(dtype(0), X => {
-            let (l, d) = (dim(0, 1), cols(0) / 3);
-            ops::rotary::forward::<X>(cores, heads, inverse, l, d, at.read(0), read(1), at.write(0));
+        Op::Rotary { heads, kv_heads, inverse, past } => real!(dtype(0), X => {
+            let (heads, kv_heads) = (heads as usize, kv_heads as usize);
+            let (turned, heads) = (heads + kv_heads, heads + 2 * kv_heads);
+            let dims = ops::rotary::Dims { turned, heads, d_head: cols(0) / heads, len: dim(0, 1) };
+            let past = if past { ids(2)[0] as usize } else { 0 };
+            ops::rotary::forward::<X>(cores, dims, inverse, past, at.read(0), read(1), at.write(0));
         }),
-        Op::Attention { heads, mask, padding } => {
-            let (l, d) = (dim(0, 1), cols(0) / 3);
+        Op::Attention { heads, kv_heads, mask, padding } => {
+            let dims = ops::attention::Dims::new(inst.reads[0].shape, heads, kv_heads, mask);
             let visible = padding.then(|| ids(1));
-            ops::attention::forward(cores, heads, mask, l, d, read(0), visible, write(0), write(1));
+            real!(inst.reads[0].dtype, X => {
+                ops::attention::forward::<X>(cores, dims, at.read(0), visible, at.write(0), write(1));
+            });
         }
-        Op::AttentionGrad { heads, mask, padding } => {
-            let (l, d, p) = (dim(0, 1), cols(0) / 3, usize::from(padding));
-            let visible = padding.then(|| ids(1));
-            let (y, lse, dy) = (read(1 + p), read(2 + p), read(3 + p));
-            ops::attention::backward(cores, heads, mask, l, d, read(0), visible, y, lse, dy, write(0));
+        Op::AttentionGrad { heads, kv_heads, mask, padding } => {
+            let dims = ops::attention::Dims::new(inst.reads[0].shape, heads, kv_heads, mask);
+            let (visible, p) = (padding.then(|| ids(1)), usize::from(padding));
+            real!(inst.reads[0].dtype, X => {
+                let (y, lse, dy) = (at.read::<X>(1 + p), read(2 + p), at.read(3 + p));
+                ops::attention::backward(cores, dims, at.read(0), visible, y, lse, dy, at.write(0));
+            });
+        }
+        Op::AttentionCached { heads, kv_heads, capacity, mask } => {
+            let dims = ops::attention::Dims::new(inst.reads[0].shape, heads, kv_heads, mask);
+            let (past, capacity) = (ids(1)[0] as usize, capacity as usize);
+            real!(inst.reads[0].dtype, X => {
+                let caches = [at.write::<X>(0), at.write(1)];
+                ops::attention::cached(cores, dims, past, capacity, at.read(0), caches, at.write(2));
+            });
         }
         Op::TimeFeatures { dim, max_period, scale } => {
             ops::time_features::forward(cores, dim, max_period, scale, read(0), write(0));

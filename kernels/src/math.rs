@@ -32,6 +32,26 @@ pub fn exp(x: f32) -> f32 {
     if x > 88.0 { f32::INFINITY } else { y }
 }
 
+/// The natural logarithm of a positive normal number, to 1e-7 of the larger of it and one; -infinity of 0, NaN of NaN.
+#[inline(always)]
+pub fn ln(x: f32) -> f32 {
+    // x = 2^e (1 + r) with 1 + r between the root of a half and that of two.
+    let e = (x.to_bits() as i32 - 0x3f35_04f3) >> 23;
+    let r = f32::from_bits((x.to_bits() as i32 - (e << 23)) as u32) - 1.0;
+    let p = 7.037_683_6e-2f32;
+    let p = p * r - 1.151_461e-1;
+    let p = p * r + 1.167_699_9e-1;
+    let p = p * r - 1.242_014_1e-1;
+    let p = p * r + 1.424_932_3e-1;
+    let p = p * r - 1.666_805_8e-1;
+    let p = p * r + 2.000_071_5e-1;
+    let p = p * r - 2.499_999_4e-1;
+    let p = p * r + 3.333_333e-1;
+    let e = e as f32;
+    let y = r * (r * r) * p + e * -2.121_944_4e-4 - 0.5 * (r * r) + r + e * 0.693_359_4;
+    if x > 0.0 { y } else { -1.0 / x }
+}
+
 /// The logistic function 1 / (1 + e^-x).
 #[inline(always)]
 pub fn sigmoid(x: f32) -> f32 {
@@ -43,28 +63,6 @@ pub fn sigmoid(x: f32) -> f32 {
 pub fn tanh(x: f32) -> f32 {
     let e = exp(2.0 * x.abs());
     (1.0 - 2.0 / (e + 1.0)).copysign(x)
-}
-
-/// ln x for a normal x > 0: relative error below 2e-7, absolute below 1e-7 near one.
-#[inline(always)]
-pub fn ln(x: f32) -> f32 {
-    const SQRT_HALF: u32 = 0x3f35_04f3;
-    // x = m 2^e with m from sqrt(1/2) on.
-    let shifted = x.to_bits().wrapping_sub(SQRT_HALF);
-    let e = (shifted as i32 >> 23) as f32;
-    let m = f32::from_bits((shifted & 0x007f_ffff) + SQRT_HALF) - 1.0;
-    let p = 7.037_683_6e-2f32;
-    let p = p * m - 1.151_461e-1;
-    let p = p * m + 1.167_699_9e-1;
-    let p = p * m - 1.242_014_1e-1;
-    let p = p * m + 1.424_932_3e-1;
-    let p = p * m - 1.666_805_8e-1;
-    let p = p * m + 2.000_071_5e-1;
-    let p = p * m - 2.499_999_4e-1;
-    let p = p * m + 3.333_333e-1;
-    let square = m * m;
-    let low = p * m * square - 2.121_944_4e-4 * e - 0.5 * square;
-    low + m + 0.693_359_4 * e
 }
 
 /// (sin, cos) of 2 pi turns for turns in [0, 1]: absolute error below 2e-7.
@@ -181,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exp_and_tanh_match_f64() {
+    fn exp_ln_and_tanh_match_f64() {
         for i in -87_000..88_000 {
             let x = i as f32 / 1000.0;
             let truth = f64::from(x).exp();
@@ -189,6 +187,12 @@ mod tests {
             let truth = f64::from(x).tanh();
             assert!((f64::from(tanh(x)) - truth).abs() <= 1e-6 * truth.abs() + 1e-7, "tanh({x})");
         }
+        for i in 1..200_000 {
+            let x = f32::from_bits(0x0080_0000 + i * 10_000);
+            let truth = f64::from(x).ln();
+            assert!((f64::from(ln(x)) - truth).abs() <= 1e-7 * truth.abs().max(1.0), "ln({x}) = {}", ln(x));
+        }
+        assert!(ln(0.0) == f32::NEG_INFINITY && ln(f32::NAN).is_nan());
         assert_eq!(exp(f32::NEG_INFINITY), 0.0);
         assert_eq!(exp(f32::INFINITY), f32::INFINITY);
         assert!(exp(f32::NAN).is_nan());

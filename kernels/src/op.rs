@@ -276,19 +276,27 @@ pub enum Op {
         /// Where the gate stands in m.
         gate: Chunk,
     },
-    /// Rotates the q and k thirds of qkv by position (half-rotation: i pairs with i + d_head / 2), v copied. Reads qkv
-    /// [b,l,3d], table [l, d_head] (cos of the d_head / 2 angles, then sin); writes y. The gradient is the inverse rotation.
+    /// Rotates q and k of qkv by position (half-rotation: i pairs with i + d_head / 2), v copied. Reads qkv [b, l, (heads + 2
+    /// kv_heads) d_head], table [l, d_head] (cos of the d_head / 2 angles, then sin) and, if `past`, a table of more
+    /// positions and past u32 [1], the position of the first row; writes y. The gradient is the inverse rotation.
     Rotary {
-        /// Heads; d_head = d / heads.
+        /// Heads of the queries.
         heads: u32,
+        /// Heads of the keys and values.
+        kv_heads: u32,
         /// Whether to rotate back.
         inverse: bool,
+        /// Whether positions begin at a count that is read.
+        past: bool,
     },
-    /// softmax(q k^T / sqrt(d_head) + mask) v per head, without a [len, len] tensor in memory. Reads qkv [b,l,3d], visible u32
-    /// [b,l] if `padding` (0 hides a key; a row with no visible key gives zeros); writes y [b,l,d], lse [b, heads, l].
+    /// softmax(q k^T / sqrt(d_head) + mask) v per head, without a [len, len] tensor in memory. Reads qkv [b, l, (heads + 2
+    /// kv_heads) d_head] (q heads first, then k, then v), visible u32 [b,l] if `padding` (0 hides a key; a row with no visible
+    /// key gives zeros); writes y [b, l, heads d_head], lse [b, heads, l].
     Attention {
-        /// Heads; d_head = d / heads.
+        /// Heads of the queries.
         heads: u32,
+        /// Heads of the keys and values, each shared by heads / kv_heads in a row.
+        kv_heads: u32,
         /// Pairs by position.
         mask: AttentionMask,
         /// Whether `visible` is read.
@@ -296,12 +304,27 @@ pub enum Op {
     },
     /// Reads qkv, visible if `padding`, y, lse, dy; writes dqkv.
     AttentionGrad {
-        /// Heads.
+        /// Heads of the queries.
         heads: u32,
+        /// Heads of the keys and values.
+        kv_heads: u32,
         /// Pairs by position.
         mask: AttentionMask,
         /// Whether `visible` is read.
         padding: bool,
+    },
+    /// Attention of n new positions over those before them and themselves, by a cache that it extends. Reads qkv [b, n,
+    /// (heads + 2 kv_heads) d_head], past u32 [1] (positions that the cache holds: the new ones are past .. past + n); writes
+    /// cache_k, cache_v [b, capacity, kv_heads d_head] *in place* (the new keys and values), then y [b, n, heads d_head].
+    AttentionCached {
+        /// Heads of the queries.
+        heads: u32,
+        /// Heads of the keys and values.
+        kv_heads: u32,
+        /// Positions that the cache has room for.
+        capacity: u32,
+        /// Pairs by position.
+        mask: AttentionMask,
     },
     /// [cos(t f), sin(t f)], f_i = max_period^(-i / (dim / 2)). Reads t [b]; writes y [b, dim].
     TimeFeatures {
@@ -424,6 +447,7 @@ impl Op {
             Op::Rotary { .. } => "rotary",
             Op::Attention { .. } => "attention",
             Op::AttentionGrad { .. } => "attention_grad",
+            Op::AttentionCached { .. } => "attention_cached",
             Op::TimeFeatures { .. } => "time_features",
             Op::CorruptTokens { .. } => "corrupt_tokens",
             Op::CorruptGaussian { .. } => "corrupt_gaussian",
@@ -449,7 +473,7 @@ impl Op {
         match *self {
             Op::Accumulate | Op::Ema => 1,
             Op::AdamW { ema, .. } => 3 + usize::from(ema),
-            Op::Muon(_) => 2,
+            Op::Muon(_) | Op::AttentionCached { .. } => 2,
             _ => 0,
         }
     }

@@ -218,33 +218,49 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
             check(rank3(0) && reads[2].0 == reads[0].0 && fits(gate, 1, 0, reads), E)?;
             vec![same(0), same(1)]
         }
-        Op::Rotary { heads, .. } => {
-            const E: &str = "qkv [b, l, 3 d] and table [l, d_head] with an even d_head";
-            arity(2, &[real(0), F32], E)?;
-            check(heads_fit(reads[0].0, heads), E)?;
-            let d_head = reads[0].0.cols() / 3 / heads as usize;
-            check(d_head.is_multiple_of(2) && is(1, &[reads[0].0.dim(1), d_head]), E)?;
+        Op::Rotary { heads, kv_heads, past, .. } => {
+            const E: &str = "qkv [b, l, (heads + 2 kv_heads) d_head], table [l, d_head] with an even d_head and, with past, a \
+                             table of l positions or more and past u32 [1]";
+            arity(2 + usize::from(past), &[real(0), F32, U32], E)?;
+            check(groups_fit(reads[0].0, heads, kv_heads) && reads[1].0.rank() == 2, E)?;
+            let (d_head, rows, l) = (d_head(reads[0].0.cols(), heads, kv_heads), reads[1].0.dim(0), reads[0].0.dim(1));
+            check(d_head.is_multiple_of(2) && is(1, &[rows, d_head]), E)?;
+            check(if past { rows >= l && is(2, &[1]) } else { rows == l }, E)?;
             vec![same(0)]
         }
-        Op::Attention { heads, mask, padding } => {
+        Op::Attention { heads, kv_heads, mask, padding } => {
             check(mask != AttentionMask::BlockCausal(0), "blocks of at least one position")?;
-            const E: &str = "qkv [b, l, 3 d] and, with padding, visible u32 [b, l]";
-            arity(1 + usize::from(padding), &[F32, U32], E)?;
-            check(heads_fit(reads[0].0, heads), E)?;
+            const E: &str = "qkv [b, l, (heads + 2 kv_heads) d_head] and, with padding, visible u32 [b, l]";
+            arity(1 + usize::from(padding), &[real(0), U32], E)?;
+            check(groups_fit(reads[0].0, heads, kv_heads), E)?;
             let (b, l, width) = d3(0);
             check(!padding || is(1, &[b, l]), E)?;
-            vec![(reads[0].0.with_cols(width / 3), F32), f(&[b, heads as usize, l])]
+            let d = heads as usize * d_head(width, heads, kv_heads);
+            vec![(reads[0].0.with_cols(d), real(0)), f(&[b, heads as usize, l])]
         }
-        Op::AttentionGrad { heads, padding, .. } => {
-            const E: &str = "qkv, visible where asked, y [b, l, d], lse [b, heads, l], dy like y";
-            let types: &[DType] = if padding { &[F32, U32, F32, F32, F32] } else { &[F32; 4] };
+        Op::AttentionGrad { heads, kv_heads, padding, .. } => {
+            const E: &str = "qkv, visible where asked, y [b, l, heads d_head], lse f32 [b, heads, l], dy like y";
+            let x = real(0);
+            let types: &[DType] = if padding { &[x, U32, x, F32, x] } else { &[x, x, F32, x] };
             arity(types.len(), types, E)?;
-            check(heads_fit(reads[0].0, heads), E)?;
+            check(groups_fit(reads[0].0, heads, kv_heads), E)?;
             let (b, l, width) = d3(0);
-            let p = usize::from(padding);
-            check(is(1 + p, &[b, l, width / 3]) && is(2 + p, &[b, heads as usize, l]), E)?;
+            let (p, d) = (usize::from(padding), heads as usize * d_head(width, heads, kv_heads));
+            check(is(1 + p, &[b, l, d]) && is(2 + p, &[b, heads as usize, l]), E)?;
             check(reads[3 + p].0 == reads[1 + p].0 && (!padding || is(1, &[b, l])), E)?;
             vec![same(0)]
+        }
+        Op::AttentionCached { heads, kv_heads, capacity, mask } => {
+            check(mask != AttentionMask::BlockCausal(0), "blocks of at least one position")?;
+            const E: &str =
+                "qkv [b, n, (heads + 2 kv_heads) d_head] with n no more than the capacity, and past u32 [1]";
+            arity(2, &[real(0), U32], E)?;
+            check(groups_fit(reads[0].0, heads, kv_heads) && is(1, &[1]), E)?;
+            let (b, n, width) = d3(0);
+            let (d_head, capacity) = (d_head(width, heads, kv_heads), capacity as usize);
+            check(n <= capacity, E)?;
+            let cache = (Shape::new(&[b, capacity, kv_heads as usize * d_head]), real(0));
+            vec![cache, cache, (reads[0].0.with_cols(heads as usize * d_head), real(0))]
         }
         Op::TimeFeatures { dim, .. } => {
             const E: &str = "t [b] and an even width";
@@ -383,6 +399,17 @@ fn heads_fit(qkv: Shape, heads: u32) -> bool {
     qkv.rank() == 3 && heads > 0 && qkv.cols().is_multiple_of(3 * heads as usize)
 }
 
+/// Whether qkv is [b, l, (heads + 2 kv_heads) d_head] with as many query heads for each key.
+fn groups_fit(qkv: Shape, heads: u32, kv_heads: u32) -> bool {
+    let whole = kv_heads > 0 && heads > 0 && heads.is_multiple_of(kv_heads);
+    whole && qkv.rank() == 3 && qkv.cols().is_multiple_of(heads as usize + 2 * kv_heads as usize)
+}
+
+/// The width of a head in a qkv of that shape.
+fn d_head(width: usize, heads: u32, kv_heads: u32) -> usize {
+    width / (heads as usize + 2 * kv_heads as usize)
+}
+
 /// Whether read `m` is [b, chunks d] for read `x` [b, l, d] and the chunk is one of them.
 fn fits(chunk: Chunk, m: usize, x: usize, reads: &[Kind]) -> bool {
     let (x, m) = (reads[x].0, reads[m].0);
@@ -405,7 +432,10 @@ mod tests {
 
     #[test]
     fn too_few_reads_are_an_error_not_a_panic() {
-        assert!(slots(&Op::AttentionGrad { heads: 2, mask: crate::AttentionMask::Full, padding: true }, &[]).is_err());
+        assert!(
+            slots(&Op::AttentionGrad { heads: 2, kv_heads: 2, mask: crate::AttentionMask::Full, padding: true }, &[])
+                .is_err()
+        );
         assert!(slots(&Op::Add, &[(Shape::new(&[2]), F32)]).is_err());
     }
 }

@@ -125,22 +125,71 @@ impl Recorder {
     /// Rotates q and k of qkv [b, l, 3 d] by position: angle i of position p is p theta^(-2 i / d_head).
     #[track_caller]
     pub fn rotary(&mut self, qkv: Var, heads: u32, theta: f64) -> Var {
+        self.grouped_rotary(qkv, heads, heads, theta, None)
+    }
+
+    /// The rotation of qkv [b, l, (heads + 2 kv_heads) d_head]; with `past` = (count u32 [1], capacity) its positions are
+    /// count .. count + l, below the capacity.
+    #[track_caller]
+    pub fn grouped_rotary(
+        &mut self,
+        qkv: Var,
+        heads: u32,
+        kv_heads: u32,
+        theta: f64,
+        past: Option<(Var, usize)>,
+    ) -> Var {
         let shape = self.shape(qkv);
-        let (len, d_head) = (shape.dim(1), shape.cols() / 3 / heads as usize);
+        let d_head = shape.cols() / (heads as usize + 2 * kv_heads as usize);
+        let len = past.map_or(shape.dim(1), |(_, capacity)| capacity);
         let half = d_head / 2;
         let angle = |p: usize, i: usize| p as f64 * theta.powf(-(i as f64) / half as f64);
         let row = |p| (0..half).map(move |i| angle(p, i).cos()).chain((0..half).map(move |i| angle(p, i).sin()));
         let values: Vec<f32> = (0..len).flat_map(row).map(|x| x as f32).collect();
         let known = self.constants.iter().find(|(_, known)| *known == values).map(|(var, _)| *var);
         let table = known.unwrap_or_else(|| self.constant(&[len, d_head], values));
-        self.one(Op::Rotary { heads, inverse: false }, &[qkv, table])
+        let reads: Vec<Var> = [qkv, table].into_iter().chain(past.map(|(count, _)| count)).collect();
+        self.one(Op::Rotary { heads, kv_heads, inverse: false, past: past.is_some() }, &reads)
     }
 
     /// Attention over qkv [b, l, 3 d] with `visible` u32 [b, l] keys; the result is [b, l, d].
     #[track_caller]
     pub fn attention(&mut self, qkv: Var, heads: u32, mask: AttentionMask, visible: Option<Var>) -> Var {
+        self.grouped_attention(qkv, heads, heads, mask, visible)
+    }
+
+    /// Attention whose `kv_heads` keys and values are each shared by heads / kv_heads queries: qkv is [b, l, (heads + 2
+    /// kv_heads) d_head], q heads first, then k, then v; the result is [b, l, heads d_head].
+    #[track_caller]
+    pub fn grouped_attention(
+        &mut self,
+        qkv: Var,
+        heads: u32,
+        kv_heads: u32,
+        mask: AttentionMask,
+        visible: Option<Var>,
+    ) -> Var {
         let reads: Vec<Var> = [qkv].into_iter().chain(visible).collect();
-        self.one(Op::Attention { heads, mask, padding: visible.is_some() }, &reads)
+        self.one(Op::Attention { heads, kv_heads, mask, padding: visible.is_some() }, &reads)
+    }
+
+    /// Attention of new positions by a cache: qkv [b, n, (heads + 2 kv_heads) d_head], `past` u32 [1] positions cached so far,
+    /// `cache` = (keys, values), inputs [b, capacity, kv_heads d_head] that it extends; the result is [b, n, heads d_head].
+    ///
+    /// # Panics
+    /// If a cache has another shape or type.
+    #[track_caller]
+    pub fn attention_cached(
+        &mut self,
+        qkv: Var,
+        heads: u32,
+        kv_heads: u32,
+        mask: AttentionMask,
+        past: Var,
+        cache: (Var, Var),
+    ) -> Var {
+        let capacity = self.shape(cache.0).dim(1) as u32;
+        self.extend(Op::AttentionCached { heads, kv_heads, capacity, mask }, &[qkv, past], &[cache.0, cache.1])[0]
     }
 
     /// [cos, sin] features [b, dim] of times t [b].

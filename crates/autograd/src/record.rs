@@ -198,6 +198,28 @@ impl Recorder {
         writes
     }
 
+    /// Records `op`, which modifies `kept` in place before it writes the outputs that are returned.
+    ///
+    /// # Panics
+    /// If what is kept is not of the op's shape and type.
+    #[track_caller]
+    pub(crate) fn extend(&mut self, op: Op, reads: &[Var], kept: &[Var]) -> Vec<Var> {
+        debug_assert_eq!(op.in_place(), kept.len(), "an op names what it modifies");
+        let kind = |var: &Var| (self.nodes[var.0 as usize].shape, self.nodes[var.0 as usize].dtype);
+        let kinds: Vec<_> = reads.iter().map(kind).collect();
+        let writes = slots(&op, &kinds).unwrap_or_else(|error| panic!("{error}"));
+        for (found, expected) in kept.iter().map(kind).zip(&writes) {
+            assert_eq!(found, *expected, "{} modifies a tensor of another shape or type", op.name());
+        }
+        let needs_grad = reads.iter().any(|r| self.needs_grad(*r));
+        let fresh: Vec<Var> =
+            writes[kept.len()..].iter().map(|&(shape, dtype)| self.node(shape, dtype, Place::Work)).collect();
+        fresh.iter().for_each(|var| self.nodes[var.0 as usize].needs_grad = needs_grad);
+        let writes = kept.iter().chain(&fresh).copied().collect();
+        self.calls.push(Call { op, reads: reads.to_vec(), writes });
+        fresh
+    }
+
     /// [`Recorder::call`] for an op whose first output is all that a model uses.
     #[track_caller]
     pub(crate) fn one(&mut self, op: Op, reads: &[Var]) -> Var {

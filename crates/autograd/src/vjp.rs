@@ -127,13 +127,14 @@ fn vjp(rec: &mut Recorder, call: &Call, dy: Var, second: Option<Var>) -> Vec<(Va
             let grads = rec.call(Op::GateGrad { gate }, &[r[1], r[2], dy]);
             [(r[0], dy)].into_iter().chain(r[1..].iter().copied().zip(grads)).collect()
         }
-        Op::Rotary { heads, inverse } => {
-            vec![(r[0], rec.one(Op::Rotary { heads, inverse: !inverse }, &[dy, r[1]]))]
+        Op::Rotary { heads, kv_heads, inverse, past } => {
+            let reads: Vec<Var> = [dy].into_iter().chain(r[1..].iter().copied()).collect();
+            vec![(r[0], rec.one(Op::Rotary { heads, kv_heads, inverse: !inverse, past }, &reads))]
         }
-        Op::Attention { heads, mask, padding } => {
+        Op::Attention { heads, kv_heads, mask, padding } => {
             let visible = padding.then(|| r[1]);
             let reads: Vec<Var> = [r[0]].into_iter().chain(visible).chain([w[0], w[1], dy]).collect();
-            vec![(r[0], rec.one(Op::AttentionGrad { heads, mask, padding }, &reads))]
+            vec![(r[0], rec.one(Op::AttentionGrad { heads, kv_heads, mask, padding }, &reads))]
         }
         Op::CorruptGaussian { .. } => vec![(r[0], rec.one(Op::CorruptGaussianGrad, &[r[1], dy]))],
         Op::Dropout { p, stream } => vec![(r[0], rec.one(Op::Dropout { p, stream }, &[dy, r[1]]))],
@@ -151,6 +152,7 @@ fn vjp(rec: &mut Recorder, call: &Call, dy: Var, second: Option<Var>) -> Vec<(Va
         Op::TimeFeatures { .. } | Op::CorruptTokens { .. } | Op::MaskedWeight { .. } | Op::SampleTokens { .. } => {
             panic!("{} reads nothing that a parameter moves", call.op.name())
         }
+        Op::AttentionCached { .. } => panic!("attention_cached is for decoding and has no gradient"),
         Op::Accumulate
         | Op::AddRowsGrad { .. }
         | Op::ActivateGrad { .. }

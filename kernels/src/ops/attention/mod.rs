@@ -7,25 +7,40 @@
 //! dq_i = sum_j ds_ij k_j,  dk_j = sum_i ds_ij q_i,  dv_j = sum_i p_ij dy_i
 //! ```
 //!
-//! Shapes: qkv, dqkv [b, l, 3 d]; visible [b, l]; y, dy [b, l, d]; lse [b, heads, l]. A key is visible to a query if
-//! the mask says so by position and `visible` is not 0. A row without a visible key gives zeros, log-sum -inf and no
-//! gradient.
+//! Shapes: qkv, dqkv [b, l, (heads + 2 kv_heads) d_head]; visible [b, l]; y, dy [b, l, d] with d = heads d_head; lse [b,
+//! heads, l]. Query head h uses key and value head h / (heads / kv_heads). A key is visible to a query if the mask says so
+//! by position and `visible` is not 0. A row without a visible key gives zeros, log-sum -inf and no gradient.
 //!
-//! Keys are taken 64 at a time for 64 queries: the softmax is kept as its largest score and its sum so far, and what
-//! was mixed is scaled when a larger score appears. Tiles that no query of a block may see are skipped. A task is a
-//! block of queries of a head, backward a head.
+//! Scores stand as [keys, queries]: a block of up to 128 queries of all heads that share a key lies turned along the
+//! lanes, keys and values are copied to padded rows, and every product is of matrices in cache (`micro`). The softmax is
+//! kept as its largest score and its sum so far, and what was mixed is scaled when a larger score appears. Blocks of keys
+//! that no query of a block may see are left out, and queries that see none of a block of keys. A task is a block of
+//! queries, backward a key/value head.
+//!
+//! With a cache, n new positions append their keys and values at `past` and attend to `past + n` positions: the same
+//! blocks, or, for up to four queries a key, one pass over keys and one over values where they lie.
+//!
 //! Cost: forward 4 b l^2 d flops, 16 b l d bytes; backward 10 b l^2 d (scores again, dp, dq, dk, dv), 32 b l d bytes;
 //! halved by a causal mask.
 //!
 //! # Source
 //! Vaswani et al. (2017), "Attention is all you need", equation 1; Milakov & Gimelshein (2018), "Online normalizer
-//! calculation for softmax", algorithm 3; Dao et al. (2022), "FlashAttention", algorithms 1 and 4.
+//! calculation for softmax", algorithm 3; Dao et al. (2022), "FlashAttention", algorithms 1 and 4;
+//! Ainslie et al. (2023), "GQA: training generalized multi-query transformer models from multi-head checkpoints".
 
-mod cpu;
+mod backward;
+mod cached;
+mod forward;
+mod layout;
+mod micro;
 #[cfg(test)]
 mod reference;
+mod rows;
+mod softmax;
 #[cfg(test)]
 mod tests;
-mod tile;
 
-pub use cpu::{backward, forward};
+pub use backward::backward;
+pub use cached::cached;
+pub use forward::forward;
+pub use layout::Dims;

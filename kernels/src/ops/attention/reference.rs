@@ -1,24 +1,18 @@
 //! Attention as it reads.
 
+use super::Dims;
 use crate::op::AttentionMask;
 
-/// Where the vectors lie: qkv [b, len, 3 d], heads of d_head = d / heads.
-#[derive(Clone, Copy)]
-pub(crate) struct Dims {
-    pub(crate) heads: usize,
-    pub(crate) mask: AttentionMask,
-    pub(crate) len: usize,
-    pub(crate) d: usize,
-}
-
 impl Dims {
-    fn d_head(self) -> usize {
-        self.d / self.heads
+    fn d(self) -> usize {
+        self.heads * self.d_head
     }
 
-    /// Element c of part `part` (0 q, 1 k, 2 v) of head h of row n.
+    /// Element c of part `part` (0 q, 1 k, 2 v) of query head h of row n.
     fn at(self, part: usize, h: usize, n: usize, c: usize) -> usize {
-        n * 3 * self.d + part * self.d + h * self.d_head() + c
+        let kv = h * self.kv_heads / self.heads;
+        let head = [h, self.heads + kv, self.heads + self.kv_heads + kv][part];
+        n * self.width() + head * self.d_head + c
     }
 
     fn sees(self, i: usize, j: usize) -> bool {
@@ -33,8 +27,8 @@ impl Dims {
     fn row(self, qkv: &[f64], visible: Option<&[u32]>, b: usize, h: usize, i: usize) -> (Vec<f64>, f64) {
         let first = b * self.len;
         let score = |j: usize| {
-            let each = (0..self.d_head()).map(|c| qkv[self.at(0, h, first + i, c)] * qkv[self.at(1, h, first + j, c)]);
-            each.sum::<f64>() / (self.d_head() as f64).sqrt()
+            let each = (0..self.d_head).map(|c| qkv[self.at(0, h, first + i, c)] * qkv[self.at(1, h, first + j, c)]);
+            each.sum::<f64>() / (self.d_head as f64).sqrt()
         };
         let allowed = |j: usize| self.sees(i, j) && visible.is_none_or(|v| v[first + j] != 0);
         let scores: Vec<f64> = (0..self.len).map(|j| if allowed(j) { score(j) } else { f64::NEG_INFINITY }).collect();
@@ -49,16 +43,16 @@ impl Dims {
 
 /// (y, lse).
 pub(crate) fn forward(dims: Dims, qkv: &[f64], visible: Option<&[u32]>) -> (Vec<f64>, Vec<f64>) {
-    let Dims { heads, len, d, .. } = dims;
-    let batch = qkv.len() / (3 * d * len);
+    let (Dims { heads, len, .. }, d) = (dims, dims.d());
+    let batch = qkv.len() / (dims.width() * len);
     let (mut y, mut lse) = (vec![0.0; batch * len * d], Vec::new());
     for b in 0..batch {
         for h in 0..heads {
             for i in 0..len {
                 let (p, log_sum) = dims.row(qkv, visible, b, h, i);
                 lse.push(log_sum);
-                for c in 0..dims.d_head() {
-                    y[(b * len + i) * d + h * dims.d_head() + c] =
+                for c in 0..dims.d_head {
+                    y[(b * len + i) * d + h * dims.d_head + c] =
                         (0..len).map(|j| p[j] * qkv[dims.at(2, h, b * len + j, c)]).sum();
                 }
             }
@@ -69,9 +63,9 @@ pub(crate) fn forward(dims: Dims, qkv: &[f64], visible: Option<&[u32]>) -> (Vec<
 
 /// dqkv.
 pub(crate) fn backward(dims: Dims, qkv: &[f64], visible: Option<&[u32]>, dy: &[f64]) -> Vec<f64> {
-    let Dims { heads, len, d, .. } = dims;
-    let (d_head, mut dqkv) = (dims.d_head(), vec![0.0; qkv.len()]);
-    for b in 0..qkv.len() / (3 * d * len) {
+    let (Dims { heads, len, d_head, .. }, d) = (dims, dims.d());
+    let mut dqkv = vec![0.0; qkv.len()];
+    for b in 0..qkv.len() / (dims.width() * len) {
         for h in 0..heads {
             for i in 0..len {
                 let (n, p) = (b * len + i, dims.row(qkv, visible, b, h, i).0);

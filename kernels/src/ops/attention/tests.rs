@@ -1,5 +1,5 @@
-use super::reference::{self, Dims};
-use crate::cases::{Host, check, run};
+use super::{Dims, reference};
+use crate::cases::{BF16, Host, check, run};
 use crate::isa::Isa;
 use crate::op::{AttentionMask, Op};
 use crate::ops::add::differences::check_gradients;
@@ -10,33 +10,60 @@ const TOLERANCE: f64 = 5e-6;
 
 use AttentionMask::{BlockCausal, Causal, Full};
 
-/// Batch, length, heads, width of a head: one position, the edges of a tile of 64, several tiles, wide and odd heads.
-const SIZES: [(usize, usize, usize, usize); 9] = [
-    (1, 1, 1, 2),
-    (2, 3, 2, 6),
-    (3, 17, 1, 16),
-    (2, 48, 4, 32),
-    (1, 64, 2, 64),
-    (1, 65, 1, 20),
-    (2, 130, 2, 8),
-    (1, 70, 1, 130),
-    (1, 200, 1, 34),
+/// Batch, length, heads, key/value heads, width of a head: one position, the edges of register tiles and of blocks, wide
+/// and odd heads, keys shared by two, three and four heads, and blocks that end between the heads of a position.
+const SIZES: [(usize, usize, usize, usize, usize); 14] = [
+    (1, 1, 1, 1, 2),
+    (2, 3, 2, 2, 6),
+    (3, 17, 1, 1, 16),
+    (2, 48, 4, 4, 32),
+    (1, 64, 2, 2, 64),
+    (1, 65, 1, 1, 20),
+    (2, 130, 2, 2, 8),
+    (1, 70, 1, 1, 130),
+    (1, 200, 1, 1, 34),
+    (2, 5, 4, 2, 10),
+    (1, 50, 3, 1, 16),
+    (2, 33, 6, 2, 24),
+    (1, 100, 8, 2, 12),
+    (16, 129, 1, 1, 4),
 ];
 
+fn dims((_, len, heads, kv_heads, d_head): (usize, usize, usize, usize, usize), mask: AttentionMask) -> Dims {
+    Dims { heads, kv_heads, d_head, len, mask }
+}
+
+fn ops(dims: Dims, padding: bool) -> [Op; 2] {
+    let (heads, kv_heads, mask) = (dims.heads as u32, dims.kv_heads as u32, dims.mask);
+    [Op::Attention { heads, kv_heads, mask, padding }, Op::AttentionGrad { heads, kv_heads, mask, padding }]
+}
+
+/// One head that shares its keys with no other.
+fn plain(heads: u32, mask: AttentionMask, padding: bool) -> Op {
+    Op::Attention { heads, kv_heads: heads, mask, padding }
+}
+
 fn compare(b: usize, dims: Dims, qkv: &Host, visible: Option<&[u32]>, tolerance: f64) {
-    let Dims { heads, mask, len, d } = dims;
-    let dy = Host::normal(&[b, len, d], 2);
-    let (y, lse) = reference::forward(dims, &qkv.f64(), visible);
-    let dqkv = reference::backward(dims, &qkv.f64(), visible, &dy.f64());
-    let f32s = |dims: &[usize], x: &[f64]| Host::f32(dims, x.iter().map(|&x| x as f32).collect());
-    let kept = [f32s(&[b, len, d], &y), f32s(&[b, heads, len], &lse)];
-    let (h, padding) = (heads as u32, visible.is_some());
-    let mut reads = vec![qkv.clone()];
-    reads.extend(visible.map(|v| Host::u32(&[b, len], v.to_vec())));
-    check(Op::Attention { heads: h, mask, padding }, &reads, &[], &[y, lse], tolerance);
-    reads.extend(kept);
-    reads.push(dy);
-    check(Op::AttentionGrad { heads: h, mask, padding }, &reads, &[], &[dqkv], tolerance);
+    let Dims { heads, len, d_head, .. } = dims;
+    let d = heads * d_head;
+    // Activations of either type: in bf16 the reference sees what was rounded. A coarser tolerance is for scores whose
+    // rounding in f32 is all there is to see.
+    for (round, tolerance) in [(false, tolerance), (true, BF16)].into_iter().take(if tolerance < BF16 { 2 } else { 1 })
+    {
+        let real = |x: Host| if round { x.bf16() } else { x };
+        let (qkv, dy) = (real(qkv.clone()), real(Host::normal(&[b, len, d], 2)));
+        let (y, lse) = reference::forward(dims, &qkv.f64(), visible);
+        let f32s = |dims: &[usize], x: &[f64]| Host::f32(dims, x.iter().map(|&x| x as f32).collect());
+        let kept = [real(f32s(&[b, len, d], &y)), f32s(&[b, heads, len], &lse)];
+        let dqkv = reference::backward(dims, &qkv.f64(), visible, &dy.f64());
+        let [forward, backward] = ops(dims, visible.is_some());
+        let mut reads = vec![qkv];
+        reads.extend(visible.map(|v| Host::u32(&[b, len], v.to_vec())));
+        check(forward, &reads, &[], &[y, lse], tolerance);
+        reads.extend(kept);
+        reads.push(dy);
+        check(backward, &reads, &[], &[dqkv], tolerance);
+    }
 }
 
 fn masks(len: usize) -> [AttentionMask; 4] {
@@ -45,10 +72,11 @@ fn masks(len: usize) -> [AttentionMask; 4] {
 
 #[test]
 fn kernels_equal_reference() {
-    for (b, len, heads, d_head) in SIZES {
-        let qkv = Host::normal(&[b, len, 3 * heads * d_head], 1);
+    for size in SIZES {
+        let (b, len, ..) = size;
         for mask in masks(len) {
-            compare(b, Dims { heads, mask, len, d: heads * d_head }, &qkv, None, TOLERANCE);
+            let dims = dims(size, mask);
+            compare(b, dims, &Host::normal(&[b, len, dims.width()], 1), None, TOLERANCE);
         }
     }
 }
@@ -57,12 +85,13 @@ fn kernels_equal_reference() {
 fn hidden_keys_take_no_part() {
     // Every third key hidden; the first two thirds (causal rows without a key); a padded tail.
     let patterns = [|j: usize, _| j % 3 == 1, |j, len| 3 * j < 2 * len, |j, len| 4 * j > 3 * len];
-    for (size, (b, len, heads, d_head)) in SIZES.into_iter().enumerate() {
-        let qkv = Host::normal(&[b, len, 3 * heads * d_head], 1);
+    for (i, size) in SIZES.into_iter().enumerate() {
+        let (b, len, ..) = size;
         for (at, mask) in masks(len).into_iter().enumerate() {
-            let hidden = patterns[(size + at) % 3];
+            let hidden = patterns[(i + at) % 3];
             let visible: Vec<u32> = (0..b * len).map(|n| u32::from(!hidden(n % len, len))).collect();
-            compare(b, Dims { heads, mask, len, d: heads * d_head }, &qkv, Some(&visible), TOLERANCE);
+            let dims = dims(size, mask);
+            compare(b, dims, &Host::normal(&[b, len, dims.width()], 1), Some(&visible), TOLERANCE);
         }
     }
 }
@@ -74,10 +103,8 @@ fn rows_without_a_key_are_zero_and_pass_nothing_back() {
         let qkv = Host::normal(&[b, len, 3 * d], 1);
         // The second batch element sees everything.
         let visible: Vec<u32> = (0..b * len).map(|n| u32::from(n >= len)).collect();
-        let dims = Dims { heads: 2, mask: Full, len, d };
-        compare(b, dims, &qkv, Some(&visible), TOLERANCE);
-        let op = Op::Attention { heads: 2, mask: Full, padding: true };
-        let writes = run(Isa::detect(), 2, op, &[qkv, Host::u32(&[b, len], visible)], &[]);
+        compare(b, dims((b, len, 2, 2, 6), Full), &qkv, Some(&visible), TOLERANCE);
+        let writes = run(Isa::detect(), 2, plain(2, Full, true), &[qkv, Host::u32(&[b, len], visible)], &[]);
         assert!(writes[0][..len * d].iter().all(|&y| y == 0.0));
         assert!(writes[1][..2 * len].iter().all(|&lse| lse == f64::NEG_INFINITY));
     }
@@ -86,16 +113,16 @@ fn rows_without_a_key_are_zero_and_pass_nothing_back() {
 #[test]
 fn large_scores_do_not_overflow() {
     for len in [9, 100] {
-        let (heads, d) = (2, 32);
+        let d = 32;
         let qkv: Vec<f32> = Host::normal(&[1, len, 3 * d], 1).f64().iter().map(|&x| 30.0 * x as f32).collect();
         // Scores near 1e4 carry a rounding of 1e-3, and every probability with them.
-        compare(1, Dims { heads, mask: Full, len, d }, &Host::f32(&[1, len, 3 * d], qkv), None, 5e-3);
+        let dims = dims((1, len, 2, 2, 16), Full);
+        compare(1, dims, &Host::f32(&[1, len, 3 * d], qkv), None, 5e-3);
         // Scores of 1e30: a softmax that is a choice.
         let qkv: Vec<f32> = Host::normal(&[1, len, 3 * d], 1).f64().iter().map(|&x| 1e15 * x as f32).collect();
-        let op = Op::Attention { heads: heads as u32, mask: Full, padding: false };
-        let found = run(Isa::detect(), 2, op, &[Host::f32(&[1, len, 3 * d], qkv.clone())], &[]);
+        let found = run(Isa::detect(), 2, plain(2, Full, false), &[Host::f32(&[1, len, 3 * d], qkv.clone())], &[]);
         let qkv: Vec<f64> = qkv.into_iter().map(f64::from).collect();
-        let (y, lse) = reference::forward(Dims { heads, mask: Full, len, d }, &qkv, None);
+        let (y, lse) = reference::forward(dims, &qkv, None);
         assert!(galatea_testkit::relative_to_max(&found[0], &y) < TOLERANCE);
         assert!(galatea_testkit::relative_to_max(&found[1], &lse) < TOLERANCE);
     }
@@ -103,12 +130,13 @@ fn large_scores_do_not_overflow() {
 
 #[test]
 fn gradient_equals_finite_differences() {
-    let (b, len, heads, d) = (2, 4, 2, 4);
-    let [qkv, dy] = [(3 * d, 1), (d, 2)].map(|(width, row)| Host::normal(&[b, len, width], row).f64());
+    let (b, len, heads, d_head) = (2, 4, 2, 2);
     let visible = [1, 0, 1, 1, 0, 0, 0, 1];
-    for mask in [Full, Causal, BlockCausal(2)] {
+    for (mask, kv_heads) in [(Full, 2), (Causal, 2), (BlockCausal(2), 1)] {
         for visible in [None, Some(&visible[..])] {
-            let dims = Dims { heads, mask, len, d };
+            let dims = Dims { heads, kv_heads, d_head, len, mask };
+            let widths = [(dims.width(), 1), (heads * d_head, 2)];
+            let [qkv, dy] = widths.map(|(width, row)| Host::normal(&[b, len, width], row).f64());
             let gradient = reference::backward(dims, &qkv, visible, &dy);
             check_gradients(std::slice::from_ref(&qkv), &dy, &[gradient], |x| {
                 reference::forward(dims, &x[0], visible).0
@@ -125,7 +153,7 @@ fn the_future_changes_nothing_before_its_block() {
         let y = |changed: bool| {
             let change = |(e, &x): (usize, &f64)| if changed && e / (3 * d) >= from { -x } else { x } as f32;
             let qkv = Host::f32(&[1, len, 3 * d], qkv.iter().enumerate().map(change).collect());
-            run(Isa::detect(), 1, Op::Attention { heads: 2, mask, padding: false }, &[qkv], &[]).remove(0)
+            run(Isa::detect(), 1, plain(2, mask, false), &[qkv], &[]).remove(0)
         };
         let (before, after) = (y(false), y(true));
         assert_eq!(before[..first * d], after[..first * d], "{mask:?}");
@@ -140,7 +168,7 @@ proptest! {
     #[test]
     fn mixtures_are_convex_and_know_no_order(len in 1usize..150, half in 1usize..20, shift in 0usize..150) {
         let d = 2 * half;
-        let op = Op::Attention { heads: 1, mask: Full, padding: false };
+        let op = plain(1, Full, false);
         let mut rows: Vec<Vec<f32>> =
             Host::normal(&[len, 3 * d], 1).f64().chunks(3 * d).map(|r| r.iter().map(|&x| x as f32).collect()).collect();
         rows.iter_mut().for_each(|row| row[2 * d] = 0.75);
@@ -159,9 +187,109 @@ proptest! {
     #[test]
     fn a_block_of_everything_is_full_and_a_block_of_one_is_causal(len in 1usize..150) {
         let qkv = Host::normal(&[1, len, 3 * 8], 1);
-        let op = |mask| Op::Attention { heads: 2, mask, padding: false };
-        let attend = |mask| run(Isa::detect(), 1, op(mask), std::slice::from_ref(&qkv), &[]);
+        let attend = |mask| run(Isa::detect(), 1, plain(2, mask, false), std::slice::from_ref(&qkv), &[]);
         prop_assert_eq!(attend(BlockCausal(len as u32)), attend(Full));
         prop_assert_eq!(attend(BlockCausal(1)), attend(Causal));
     }
+}
+
+/// One step of a decoder: what it writes, in f64.
+fn step(dims: Dims, capacity: usize, past: usize, qkv: &Host, caches: &[Host]) -> Vec<Vec<f64>> {
+    let (heads, kv_heads, capacity) = (dims.heads as u32, dims.kv_heads as u32, capacity as u32);
+    let op = Op::AttentionCached { heads, kv_heads, capacity, mask: dims.mask };
+    run(Isa::detect(), 2, op, &[qkv.clone(), Host::u32(&[1], vec![past as u32])], caches)
+}
+
+/// Caches of NaN where nothing was appended yet.
+fn empty(b: usize, capacity: usize, dims: Dims, round: bool) -> Vec<Host> {
+    let cache = Host::poison(&[b, capacity, dims.kv_heads * dims.d_head]);
+    vec![if round { cache.bf16() } else { cache }; 2]
+}
+
+#[test]
+fn steps_by_a_cache_equal_the_whole_sequence() {
+    // Positions a step: one by one, in runs, and beginning with a long one.
+    let cuts: [&[usize]; 4] = [&[1; 40], &[3; 40], &[16; 40], &[30, 1, 1, 1, 5, 20, 20, 20]];
+    for (i, (b, len, heads, kv_heads, d_head)) in
+        [(1, 5, 1, 1, 2), (2, 40, 4, 4, 32), (1, 37, 4, 1, 16), (2, 33, 6, 2, 20), (1, 40, 8, 1, 96)]
+            .into_iter()
+            .enumerate()
+    {
+        for (cut, round) in cuts.iter().flat_map(|cut| [(cut, false), (cut, true)]) {
+            let even = cut.iter().all(|n| n == &cut[0]);
+            let mask = if i % 2 == 1 && even { BlockCausal(cut[0] as u32) } else { Causal };
+            let whole = Dims { heads, kv_heads, d_head, len, mask };
+            let (width, d, kept) = (whole.width(), heads * d_head, kv_heads * d_head);
+            let real = |x: Host| if round { x.bf16() } else { x };
+            let all = real(Host::normal(&[b, len, width], 1)).f64();
+            let (truth, _) = reference::forward(whole, &all, None);
+            let capacity = len + 3;
+            let mut caches = empty(b, capacity, whole, round);
+            let mut past = 0;
+            for &n in cut.iter() {
+                let n = n.min(len - past);
+                if n == 0 {
+                    break;
+                }
+                let new = |from: usize, to: usize, width: usize, x: &[f64]| -> Vec<f32> {
+                    let rows = |b: usize| x[(b * len + from) * width..(b * len + to) * width].iter().map(|&x| x as f32);
+                    (0..b).flat_map(rows).collect()
+                };
+                let qkv = real(Host::f32(&[b, n, width], new(past, past + n, width, &all)));
+                let mut found = step(Dims { len: n, ..whole }, capacity, past, &qkv, &caches);
+                let y = found.pop().expect("y is the last write");
+                let expected: Vec<f64> = new(past, past + n, d, &truth).into_iter().map(f64::from).collect();
+                let error = galatea_testkit::relative_to_max(&y, &expected);
+                let bound = if round { BF16 } else { TOLERANCE };
+                assert!(error < bound, "{whole:?}, {n} after {past}: {error}");
+                let cache = |x: &Vec<f64>| Host::f32(&[b, capacity, kept], x.iter().map(|&x| x as f32).collect());
+                caches = found.iter().map(|x| real(cache(x))).collect();
+                past += n;
+            }
+            assert_eq!(past, len.min(cut.iter().sum()));
+        }
+    }
+}
+
+#[test]
+fn cached_kernels_equal_reference_at_every_level() {
+    for (b, n, past, heads, kv_heads, d_head) in
+        [(2, 1, 0, 2, 2, 6), (1, 1, 200, 2, 1, 40), (1, 3, 61, 1, 1, 16), (2, 5, 140, 4, 2, 8), (1, 70, 9, 2, 2, 12)]
+    {
+        for mask in [Causal, Full, BlockCausal(16)] {
+            let (len, capacity) = (past + n, past + n + 2);
+            let whole = Dims { heads, kv_heads, d_head, len, mask };
+            let (width, d, kept) = (whole.width(), heads * d_head, kv_heads * d_head);
+            let all = Host::normal(&[b, len, width], 1).f64();
+            let (y, _) = reference::forward(whole, &all, None);
+            let rows = |from: usize, to: usize, of: usize, cols: std::ops::Range<usize>, x: &[f64]| -> Vec<f64> {
+                (0..b * len)
+                    .filter(|row| (from..to).contains(&(row % len)))
+                    .flat_map(|row| x[row * of..][cols.clone()].to_vec())
+                    .collect()
+            };
+            let f32s = |dims: &[usize], x: Vec<f64>| Host::f32(dims, x.into_iter().map(|x| x as f32).collect());
+            // What is beyond the appended positions stays as it was.
+            let cache = |filled: usize, col: usize| -> Vec<f64> {
+                let row = |b: usize, j: usize| match j < filled {
+                    true => all[(b * len + j) * width + col..][..kept].to_vec(),
+                    false => vec![7.0; kept],
+                };
+                (0..b * capacity).flat_map(|row_of| row(row_of / capacity, row_of % capacity)).collect()
+            };
+            let caches = [d, d + kept].map(|col| f32s(&[b, capacity, kept], cache(past, col)));
+            let truth = [cache(len, d), cache(len, d + kept), rows(past, len, d, 0..d, &y)];
+            let qkv = f32s(&[b, n, width], rows(past, len, width, 0..width, &all));
+            let (heads, kv_heads, capacity) = (heads as u32, kv_heads as u32, capacity as u32);
+            let op = Op::AttentionCached { heads, kv_heads, capacity, mask };
+            check(op, &[qkv, Host::u32(&[1], vec![past as u32])], &caches, &truth, TOLERANCE);
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "attention_cached: 5 positions and 3 more, of 7")]
+fn a_full_cache_takes_no_more() {
+    let dims = Dims { heads: 1, kv_heads: 1, d_head: 4, len: 3, mask: Causal };
+    step(dims, 7, 5, &Host::normal(&[1, 3, 12], 1), &empty(1, 7, dims, false));
 }

@@ -5,26 +5,35 @@ use crate::real::Real;
 /// Elements of one task.
 const GRAIN: usize = 8192;
 
-/// Rotates every head of q and k by its position (back if `inverse`), copies v.
-#[expect(clippy::too_many_arguments, reason = "the op's parameters, reads and writes")]
-pub fn forward<X: Real>(
-    cores: &Cores,
-    heads: u32,
-    inverse: bool,
-    len: usize,
-    d: usize,
-    qkv: &[X],
-    table: &[f32],
-    y: &mut [X],
-) {
-    let (width, d_head) = (3 * d, d / heads as usize);
-    let sign = if inverse { -1.0 } else { 1.0 };
+/// The sizes of a rotation.
+#[derive(Clone, Copy)]
+pub struct Dims {
+    /// Heads of q and k, which come first.
+    pub turned: usize,
+    /// Heads of q, k and v.
+    pub heads: usize,
+    /// The width of a head.
+    pub d_head: usize,
+    /// Positions.
+    pub len: usize,
+}
+
+/// Rotates every head of q and k by its position, which begin at `past` (back if `inverse`), copies v.
+///
+/// # Panics
+/// If the table of `table.len() / d_head` positions ends before `past + len`.
+pub fn forward<X: Real>(cores: &Cores, dims: Dims, inverse: bool, past: usize, qkv: &[X], table: &[f32], y: &mut [X]) {
+    let Dims { turned, heads, d_head, len } = dims;
+    let width = heads * d_head;
+    let positions = table.len() / d_head;
+    assert!(past + len <= positions, "rotary: {past} positions and {len} more, of {positions} in the table");
+    let (sign, end) = (if inverse { -1.0 } else { 1.0 }, turned * d_head);
     cores.pool.rows(y, width, GRAIN.div_ceil(width), |first, y| {
         for (n, y) in (first..).zip(y.chunks_exact_mut(width)) {
             let x = &qkv[n * width..(n + 1) * width];
-            let table = &table[n % len * d_head..][..d_head];
-            rotate(cores.isa, d_head, sign, &x[..2 * d], table, &mut y[..2 * d]);
-            y[2 * d..].copy_from_slice(&x[2 * d..]);
+            let table = &table[(past + n % len) * d_head..][..d_head];
+            rotate(cores.isa, d_head, sign, &x[..end], table, &mut y[..end]);
+            y[end..].copy_from_slice(&x[end..]);
         }
     });
 }

@@ -6,8 +6,9 @@
 //! for the heads of q and k;  v as it is
 //! ```
 //!
-//! Shapes: qkv, y [b, l, 3 d]; table [l, d_head]: the cosines of a position's k angles, then the sines. The gradient is
-//! the rotation back, `inverse`: the same op on dy.
+//! Shapes: qkv, y [b, l, (heads + 2 kv_heads) d_head]; table [l, d_head]: the cosines of a position's k angles, then the
+//! sines; past [1]: where the rows of a longer table begin. The gradient is the rotation back, `inverse`: the same op on
+//! dy.
 //! Cost: 6 flops a pair of q and k; 8 bytes an element of qkv.
 //!
 //! # Source
@@ -20,4 +21,4 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
-pub use cpu::forward;
+pub use cpu::{Dims, forward};

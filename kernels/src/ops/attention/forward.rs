@@ -1,0 +1,98 @@
+use super::layout::{Block, Dims, Head, scratch};
+use super::micro::{LANES, Matrix, product, stride};
+use super::rows::{Rows, load, store, turn};
+use super::softmax::{Softmax, hide, scale_rows, settle, soften};
+use crate::cpu::Cores;
+use crate::isa::Isa;
+use crate::pool::Pieces;
+use crate::real::Real;
+
+/// y [b, l, heads d_head] = softmax(q k^T / sqrt(d_head) + mask) v and lse [b, heads, l] for qkv [b, l, (heads + 2 kv_heads)
+/// d_head]; `visible` [b, l] hides keys where it is 0.
+pub fn forward<X: Real>(cores: &Cores, dims: Dims, qkv: &[X], visible: Option<&[u32]>, y: &mut [X], lse: &mut [f32]) {
+    let Dims { heads, kv_heads, d_head, len, .. } = dims;
+    let (width, d) = (dims.width(), heads * d_head);
+    let batch = y.len() / (len * d);
+    assert_eq!((y.len(), lse.len(), qkv.len()), (batch * len * d, batch * heads * len, batch * len * width));
+    let (y, lse) = (Pieces::new(y), Pieces::new(lse));
+    let most = dims.task(batch);
+    let blocks = dims.queries().div_ceil(most);
+    // One task a block of queries: its rows of its heads' columns of y, and its places of lse.
+    cores.pool.run(batch * kv_heads * blocks, &|task| {
+        let head = Head::new(task / blocks, dims);
+        let block = Block::new(dims, task % blocks * most, most, 0, len);
+        let [q, k, v, out] = head.columns();
+        let (k, v) = (head.keys(qkv, len, width, k), head.keys(qkv, len, width, v));
+        let visible = visible.map(|v| &v[head.batch * len..][..len]);
+        attend(cores.isa, dims, &block, head.queries(qkv, width, q), [k, v], visible, |r, mixed, scale, log_sum| {
+            let (y_at, lse_at) = (head.query(block.first + r, d, out), head.lse(block.first + r));
+            // SAFETY: this query's columns of its row and its log-sum belong to this task alone, which holds one of each at
+            // a time.
+            let (y, lse) = unsafe { (y.piece(y_at, y_at + d_head), lse.piece(lse_at, lse_at + 1)) };
+            store(cores.isa, mixed, scale, y);
+            lse[0] = log_sum;
+        });
+    });
+}
+
+/// The attention of a block of queries over the keys and values that it sees; `finish(query, mixture, scale, lse)` gets
+/// every row: the mixture of values is yet to be multiplied by the scale.
+pub(super) fn attend<X: Real>(
+    isa: Isa,
+    dims: Dims,
+    block: &Block,
+    q: Rows<'_, X>,
+    [k, v]: [Rows<'_, X>; 2],
+    visible: Option<&[u32]>,
+    mut finish: impl FnMut(usize, &[f32], f32, f32),
+) {
+    let (d_head, count) = (dims.d_head, block.count);
+    let keys = Block::most_keys(block.len);
+    let (across, along) = (stride(count), stride(d_head));
+    let sizes = [along * across, keys * along, keys * along, keys * across, count.next_multiple_of(LANES) * along];
+    scratch(sizes, |[queries, k_rows, v_rows, s, mixed]| {
+        // The queries pass through the place of what will be mixed.
+        load(isa, q, block.first, count, 1.0 / (d_head as f32).sqrt(), mixed, along);
+        turn(isa, isa, count, d_head, mixed, along, queries, across);
+        let mut softmax = Softmax::new();
+        for (j, keys) in block.keys() {
+            let from = block.from(j);
+            load(isa, k, j, keys, 1.0, k_rows, along);
+            load(isa, v, j, keys, 1.0, v_rows, along);
+            let (k, q) = (Matrix { data: k_rows, stride: along }, Matrix { data: &queries[from..], stride: across });
+            product::<false>(isa, (keys, count - from, d_head), k, q, &mut s[from..], across, false);
+            block.mask(isa, s, across, (j, keys), from, visible);
+            soften(isa, isa, s, across, keys, from, count, &mut softmax);
+            if j > 0 {
+                scale_rows(isa, &mut mixed[from * along..], along, d_head, &softmax.keep.0[from..count]);
+            }
+            let (p, v) = (Matrix { data: &s[from..], stride: across }, Matrix { data: v_rows, stride: along });
+            product::<true>(isa, (count - from, d_head, keys), p, v, &mut mixed[from * along..], along, j > 0);
+        }
+        settle(isa, &mut softmax);
+        for (r, mixed) in mixed.chunks(along).enumerate().take(count) {
+            finish(r, &mixed[..d_head], softmax.total.0[r], softmax.largest.0[r]);
+        }
+    });
+}
+
+impl Block {
+    /// s [keys, queries from .. ] = -inf where a query may not use a key of the block `j .. j + keys`.
+    pub(super) fn mask(
+        &self,
+        isa: Isa,
+        s: &mut [f32],
+        stride: usize,
+        (j, keys): (usize, usize),
+        from: usize,
+        visible: Option<&[u32]>,
+    ) {
+        if j + keys > self.reach[from] as usize {
+            hide(isa, s, stride, keys, j, from, self.count, &self.reach);
+        }
+        if let Some(visible) = visible {
+            let hidden = s.chunks_mut(stride).zip(&visible[j..j + keys]).filter(|(_, v)| **v == 0);
+            hidden.for_each(|(s, _)| s[from..self.count].fill(f32::NEG_INFINITY));
+        }
+    }
+}

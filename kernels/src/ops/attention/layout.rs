@@ -1,0 +1,190 @@
+//! Where heads lie, what their queries see, and the scratch of a thread.
+
+use super::micro::{LANES, ROWS};
+use super::rows::{Rows, offset};
+use super::softmax::MOST;
+use crate::op::AttentionMask;
+use galatea_tensor::Shape;
+use std::array::from_fn;
+use std::cell::RefCell;
+
+/// Most keys of a block: with MOST queries, their scores fill the second cache no further than half.
+const KEYS: usize = 128;
+/// Most keys of a block where some queries see less than others: what is wholly hidden is left out.
+const MASKED_KEYS: usize = 64;
+/// Fewer tasks than this are cut to half as many queries, so that a few threads share them evenly.
+const TASKS: usize = 16;
+
+/// The sizes of an attention and its mask.
+#[derive(Clone, Copy, Debug)]
+pub struct Dims {
+    /// Heads of the queries.
+    pub heads: usize,
+    /// Heads of the keys and values: query head h uses h / (heads / kv_heads).
+    pub kv_heads: usize,
+    /// The width of a head.
+    pub d_head: usize,
+    /// Positions of the queries.
+    pub len: usize,
+    /// Pairs by position.
+    pub mask: AttentionMask,
+}
+
+impl Dims {
+    /// The sizes of an attention over qkv [b, l, (heads + 2 kv_heads) d_head].
+    pub fn new(qkv: Shape, heads: u32, kv_heads: u32, mask: AttentionMask) -> Self {
+        let (heads, kv_heads) = (heads as usize, kv_heads as usize);
+        Self { heads, kv_heads, d_head: qkv.cols() / (heads + 2 * kv_heads), len: qkv.dim(1), mask }
+    }
+
+    /// Query heads that share a key.
+    pub(super) fn group(self) -> usize {
+        self.heads / self.kv_heads
+    }
+
+    /// The width of qkv.
+    pub(super) fn width(self) -> usize {
+        (self.heads + 2 * self.kv_heads) * self.d_head
+    }
+
+    /// Queries of all heads that share a key.
+    pub(super) fn queries(self) -> usize {
+        self.len * self.group()
+    }
+
+    /// Queries that are taken together where one task has them all.
+    pub(super) fn block(self) -> usize {
+        even(self.queries(), MOST, LANES)
+    }
+
+    /// Queries of a task of their own: a function of the shape alone, so that no bit depends on the machine.
+    pub(super) fn task(self, batch: usize) -> usize {
+        let tasks = batch * self.kv_heads * self.queries().div_ceil(MOST);
+        even(self.queries(), if tasks < TASKS { MOST / 2 } else { MOST }, LANES)
+    }
+
+    /// The keys that position `i` of `len` may see: a prefix.
+    pub(super) fn reach(self, i: usize, len: usize) -> usize {
+        match self.mask {
+            AttentionMask::Full => len,
+            AttentionMask::Causal => (i + 1).min(len),
+            AttentionMask::BlockCausal(block) => ((i / block as usize + 1) * block as usize).min(len),
+        }
+    }
+}
+
+/// The size of even pieces of `len`, of at most `most` each and a multiple of `unit`.
+fn even(len: usize, most: usize, unit: usize) -> usize {
+    len.div_ceil(len.div_ceil(most)).next_multiple_of(unit)
+}
+
+/// One key/value head of one batch element.
+#[derive(Clone, Copy)]
+pub(super) struct Head {
+    pub(super) batch: usize,
+    pub(super) kv: usize,
+    dims: Dims,
+}
+
+impl Head {
+    pub(super) fn new(task: usize, dims: Dims) -> Self {
+        Self { batch: task / dims.kv_heads, kv: task % dims.kv_heads, dims }
+    }
+
+    /// Columns of the queries, of the keys and of the values of this head in qkv, and of its queries in y.
+    pub(super) fn columns(self) -> [usize; 4] {
+        let Dims { heads, kv_heads, d_head, .. } = self.dims;
+        let q = self.kv * self.dims.group() * d_head;
+        [q, (heads + self.kv) * d_head, (heads + kv_heads + self.kv) * d_head, q]
+    }
+
+    /// The queries of this head in a matrix of `stride` columns, from column `col` on.
+    pub(super) fn queries<X>(self, x: &[X], stride: usize, col: usize) -> Rows<'_, X> {
+        let data = &x[self.batch * self.dims.len * stride + col..];
+        Rows { data, stride, group: self.dims.group(), width: self.dims.d_head }
+    }
+
+    /// The keys or values of this head in a matrix of `len` positions of `stride` columns, from column `col` on.
+    pub(super) fn keys<X>(self, x: &[X], len: usize, stride: usize, col: usize) -> Rows<'_, X> {
+        Rows { data: &x[self.batch * len * stride + col..], stride, group: 1, width: self.dims.d_head }
+    }
+
+    /// Where query `r` of this head begins in a matrix of `stride` columns, from column `col` on.
+    pub(super) fn query(self, r: usize, stride: usize, col: usize) -> usize {
+        self.batch * self.dims.len * stride + col + offset(r, self.dims.group(), stride, self.dims.d_head)
+    }
+
+    /// Where the log-sum of query `r` of this head stands.
+    pub(super) fn lse(self, r: usize) -> usize {
+        let group = self.dims.group();
+        self.batch * self.dims.heads * self.dims.len
+            + self.kv * group * self.dims.len
+            + offset(r, group, 1, self.dims.len)
+    }
+}
+
+/// A block of queries of one head.
+pub(super) struct Block {
+    pub(super) first: usize,
+    pub(super) count: usize,
+    /// Keys that there are.
+    pub(super) len: usize,
+    /// How many keys each sees; never less than the one before.
+    pub(super) reach: [u32; MOST],
+}
+
+impl Block {
+    /// Queries `first ..`, at most `most`, of positions that begin at `past` among `len` keys.
+    pub(super) fn new(dims: Dims, first: usize, most: usize, past: usize, len: usize) -> Self {
+        let (count, group) = (most.min(dims.queries() - first), dims.group());
+        let reach = match dims.mask {
+            AttentionMask::Full => [len as u32; MOST],
+            AttentionMask::Causal | AttentionMask::BlockCausal(_) => {
+                from_fn(|r| dims.reach(past + (first + r.min(count - 1)) / group, len) as u32)
+            }
+        };
+        Self { first, count, len, reach }
+    }
+
+    /// Most keys that [`Block::keys`] takes together of `len`.
+    pub(super) fn most_keys(len: usize) -> usize {
+        len.next_multiple_of(ROWS).min(KEYS)
+    }
+
+    /// The keys that some query sees, in blocks: (first, how many). They end where whole register tiles do, or with the
+    /// last key.
+    pub(super) fn keys(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let seen = self.reach[MOST - 1];
+        let end = (seen as usize).next_multiple_of(ROWS).min(self.len);
+        let step = even(end, if self.reach[0] == seen { KEYS } else { MASKED_KEYS }, ROWS);
+        (0..end).step_by(step).map(move |j| (j, (end - j).min(step)))
+    }
+
+    /// The first query that sees key `j`, rounded down to whole vectors.
+    pub(super) fn from(&self, j: usize) -> usize {
+        self.reach.partition_point(|&reach| reach as usize <= j) / LANES * LANES
+    }
+}
+
+thread_local! {
+    /// A thread's buffer: it grows to the largest shape that the thread has met.
+    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs `body` on parts of this thread's buffer, each at a vector's boundary. They hold whatever was left there.
+pub(super) fn scratch<const N: usize>(sizes: [usize; N], body: impl FnOnce([&mut [f32]; N])) {
+    SCRATCH.with_borrow_mut(|buffer| {
+        let sizes = sizes.map(|size| size.next_multiple_of(LANES));
+        let need = sizes.iter().sum::<usize>() + LANES;
+        if buffer.len() < need {
+            buffer.resize(need, 0.0);
+        }
+        let start = buffer.as_ptr().align_offset(64).min(LANES);
+        let mut rest = &mut buffer[start..];
+        body(sizes.map(|size| {
+            let (part, after) = std::mem::take(&mut rest).split_at_mut(size);
+            rest = after;
+            part
+        }));
+    });
+}

@@ -1,0 +1,202 @@
+//! Rows of heads on their way into padded f32 buffers and out of them.
+
+use super::micro::LANES;
+use crate::isa::{Isa, multiversion};
+use crate::real::Real;
+use std::array::from_fn;
+
+/// The rows of one key/value head: keys, values, or the queries of all heads that share them, position by position.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'a, X> {
+    /// From the first element of the first row on.
+    pub(super) data: &'a [X],
+    /// Elements from one position to the next.
+    pub(super) stride: usize,
+    /// Heads that share a key: row `r` is head `r % group` of position `r / group`.
+    pub(super) group: usize,
+    /// The width of a head.
+    pub(super) width: usize,
+}
+
+impl<'a, X> Rows<'a, X> {
+    #[inline(always)]
+    pub(super) fn row(&self, r: usize) -> &'a [X] {
+        &self.data[offset(r, self.group, self.stride, self.width)..][..self.width]
+    }
+}
+
+/// Where row `r` begins.
+#[inline(always)]
+pub(super) fn offset(r: usize, group: usize, stride: usize, width: usize) -> usize {
+    // A division for every row is dear where there is nothing to divide.
+    if group == 1 { r * stride } else { r / group * stride + r % group * width }
+}
+
+/// A block of LANES x LANES, aligned like the vectors it is made of.
+#[repr(align(64))]
+struct Block([[f32; LANES]; LANES]);
+
+multiversion! {
+    /// out [count, width] = `scale` times rows `first .. first + count`.
+    pub(super) fn load<X: Real>(
+        x: Rows<'_, X>,
+        first: usize,
+        count: usize,
+        scale: f32,
+        out: &mut [f32],
+        stride: usize,
+    ) {
+        for (r, out) in out.chunks_mut(stride).enumerate().take(count) {
+            let ((x, x_tail), (out, out_tail)) = (x.row(first + r).as_chunks::<LANES>(), out.as_chunks_mut::<LANES>());
+            for (to, x) in out.iter_mut().zip(x) {
+                *to = from_fn(|l| x[l].load() * scale);
+            }
+            let tail = out.get_mut(x.len()).map_or(out_tail, |out| &mut out[..]);
+            for (to, x) in tail.iter_mut().zip(x_tail) {
+                *to = x.load() * scale;
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// out = `scale` x.
+    pub(super) fn store<X: Real>(x: &[f32], scale: f32, out: &mut [X]) {
+        let ((x, x_tail), (out, out_tail)) = (x.as_chunks::<LANES>(), out.as_chunks_mut::<LANES>());
+        for (to, x) in out.iter_mut().zip(x) {
+            *to = from_fn(|l| X::store(x[l] * scale));
+        }
+        for (to, x) in out_tail.iter_mut().zip(x_tail) {
+            *to = X::store(x * scale);
+        }
+    }
+}
+
+multiversion! {
+    /// out [cols, rows] = the transpose of x, in whole blocks of LANES x LANES. `level` is the `isa` again.
+    pub(super) fn turn(
+        level: Isa,
+        rows: usize,
+        cols: usize,
+        x: &[f32],
+        x_stride: usize,
+        out: &mut [f32],
+        out_stride: usize,
+    ) {
+        for r in (0..rows).step_by(LANES) {
+            for c in (0..cols).step_by(LANES) {
+                let mut block = Block([[0.0; LANES]; LANES]);
+                for (i, row) in block.0.iter_mut().enumerate() {
+                    row.copy_from_slice(&x[(r + i) * x_stride + c..][..LANES]);
+                }
+                for (i, turned) in transpose(level, &block).0.iter().enumerate() {
+                    out[(c + i) * out_stride + r..][..LANES].copy_from_slice(turned);
+                }
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// dots[r] = x_r . y_r of rows `first .. first + count` of y and the rows of x. `level` is the `isa` again.
+    pub(super) fn dots<X: Real>(
+        level: Isa,
+        x: &[f32],
+        stride: usize,
+        y: Rows<'_, X>,
+        first: usize,
+        count: usize,
+        dots: &mut [f32],
+    ) {
+        for (at, dots) in (0..count).step_by(LANES).zip(dots.chunks_mut(LANES)) {
+            // Sums of a row in LANES parts, turned so that adding vectors adds the parts.
+            let mut parts = Block([[0.0; LANES]; LANES]);
+            for (r, parts) in parts.0.iter_mut().enumerate().take(count - at) {
+                let y = y.row(first + at + r);
+                let (x, (y, y_tail)) = (&x[(at + r) * stride..], y.as_chunks::<LANES>());
+                let (mut sums, (x, _)) = ([0.0; LANES], x.as_chunks::<LANES>());
+                for (x, y) in x.iter().zip(y) {
+                    sums = from_fn(|l| sums[l] + x[l] * y[l].load());
+                }
+                if let Some(x) = x.get(y.len()) {
+                    sums.iter_mut().zip(x).zip(y_tail).for_each(|((sum, x), y)| *sum += x * y.load());
+                }
+                *parts = sums;
+            }
+            let sums = transpose(level, &parts).0.into_iter().reduce(|a, b| from_fn(|l| a[l] + b[l]));
+            dots.copy_from_slice(&sums.expect("LANES parts")[..dots.len()]);
+        }
+    }
+}
+
+#[inline(always)]
+fn transpose(isa: Isa, block: &Block) -> Block {
+    match isa {
+        // SAFETY: a level of AVX-512 exists only where `Isa::best` found it.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => unsafe { transpose_avx512(block) },
+        #[cfg(not(target_arch = "x86_64"))]
+        Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => transpose_portable(block),
+        Isa::Portable | Isa::Avx2 => transpose_portable(block),
+    }
+}
+
+#[inline(always)]
+fn transpose_portable(block: &Block) -> Block {
+    Block(from_fn(|r| from_fn(|c| block.0[c][r])))
+}
+
+/// Pairs of lanes, pairs of those, then quarters of a vector twice.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+#[inline]
+fn transpose_avx512(block: &Block) -> Block {
+    use std::arch::x86_64::*;
+    let mut out = Block([[0.0; LANES]; LANES]);
+    // SAFETY: a row of a block is LANES = 16 elements at a vector's boundary.
+    let rows: [__m512; LANES] = unsafe { from_fn(|i| _mm512_load_ps(block.0[i].as_ptr())) };
+    // quads[4 g + c]: of rows 4 g .. 4 g + 4, columns c, c + 4, c + 8 and c + 12, each in a quarter.
+    let mut quads = [_mm512_setzero_ps(); LANES];
+    for g in (0..LANES).step_by(4) {
+        let low = [_mm512_unpacklo_ps(rows[g], rows[g + 1]), _mm512_unpacklo_ps(rows[g + 2], rows[g + 3])];
+        let high = [_mm512_unpackhi_ps(rows[g], rows[g + 1]), _mm512_unpackhi_ps(rows[g + 2], rows[g + 3])];
+        let ([a, b], [c, d]) = (low.map(|x| _mm512_castps_pd(x)), high.map(|x| _mm512_castps_pd(x)));
+        quads[g] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+        quads[g + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+        quads[g + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(c, d));
+        quads[g + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(c, d));
+    }
+    for c in 0..4 {
+        let (a, b, x, y) = (quads[c], quads[4 + c], quads[8 + c], quads[12 + c]);
+        let (even_low, odd_low) = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
+        let (even_high, odd_high) = (_mm512_shuffle_f32x4::<0x88>(x, y), _mm512_shuffle_f32x4::<0xdd>(x, y));
+        let turned = [
+            _mm512_shuffle_f32x4::<0x88>(even_low, even_high),
+            _mm512_shuffle_f32x4::<0x88>(odd_low, odd_high),
+            _mm512_shuffle_f32x4::<0xdd>(even_low, even_high),
+            _mm512_shuffle_f32x4::<0xdd>(odd_low, odd_high),
+        ];
+        for (i, turned) in turned.into_iter().enumerate() {
+            // SAFETY: as above.
+            unsafe { _mm512_store_ps(out.0[4 * i + c].as_mut_ptr(), turned) };
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_turns_at_every_level() {
+        for isa in Isa::available() {
+            let turned = transpose(isa, &Block(from_fn(|r| from_fn(|c| (LANES * r + c) as f32))));
+            for r in 0..LANES {
+                for c in 0..LANES {
+                    assert_eq!(turned.0[r][c], (LANES * c + r) as f32, "{isa:?}");
+                }
+            }
+        }
+    }
+}
