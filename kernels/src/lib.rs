@@ -14,6 +14,7 @@ pub mod isa;
 pub mod math;
 mod op;
 pub mod ops;
+pub mod peak;
 pub mod pool;
 mod program;
 mod slots;
