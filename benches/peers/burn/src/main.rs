@@ -82,9 +82,9 @@ fn sample(len: usize, steps: usize) -> Work {
             let rows: Vec<i32> = masked.iter().map(|&row| row as i32).collect();
             let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [masked.len()]), &device);
             let logits = model.head.forward(h.select(0, rows)).slice([0..masked.len(), 0..MASK]);
-            let p = softmax(logits, 1).into_data().to_vec::<f32>().expect("f32");
+            let p = softmax(logits, 1).into_data().try_to_vec::<f32>().expect("f32");
             let uniform = Tensor::<1>::random([masked.len()], Distribution::Uniform(0.0, 1.0), &device);
-            let uniform = uniform.into_data().to_vec::<f32>().expect("f32");
+            let uniform = uniform.into_data().try_to_vec::<f32>().expect("f32");
             let mut drawn: Vec<(f32, usize, usize)> = (p.chunks_exact(MASK).zip(&uniform).zip(&masked))
                 .map(|((p, u), &row)| {
                     let id = draw(p, *u);

@@ -139,9 +139,12 @@ impl Bench {
             for (variant, line) in program.lines(&comparison.work) {
                 let mut run = runner(found.clone(), comparison.measure, line);
                 eprintln!("{name}: setting up {}", program.named(variant));
-                // The set-up and its run do not count.
+                // The set-up and its run do not count, unless memory is asked for, which has no warm-up.
                 match run(self) {
-                    Ok(_) => runners.push((Entry { program, variant, samples: Vec::new() }, run)),
+                    Ok(number) => {
+                        let samples = if comparison.measure == Measure::Memory { vec![number] } else { Vec::new() };
+                        runners.push((Entry { program, variant, samples }, run));
+                    }
                     Err(why) => skipped.push(format!("{name}: {}: {why}", program.named(variant))),
                 }
                 if runners.is_empty() {
@@ -149,7 +152,7 @@ impl Bench {
                 }
             }
         }
-        let rounds = if comparison.measure == Measure::Memory { 1 } else { self.rounds };
+        let rounds = if comparison.measure == Measure::Memory { 0 } else { self.rounds };
         for _ in 0..rounds {
             for (entry, run) in &mut runners {
                 match run(self) {
