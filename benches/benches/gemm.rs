@@ -5,6 +5,7 @@ use galatea_kernels::cpu::Cores;
 use galatea_kernels::gemm::{Factor, Layout, Precision, product};
 use galatea_kernels::pool::Pool;
 use galatea_kernels::{Cost, Isa};
+use galatea_tensor::DType;
 
 /// (m, n, k): C [m, n] = op(A) op(B) over k; N as written, T transposed.
 const SHAPES: [(&str, usize, usize, usize); 8] = [
@@ -23,7 +24,8 @@ fn main() {
     let mut bench = Bench::from_args();
     for (layouts, m, n, k) in SHAPES {
         let bytes = 4 * (m * k + k * n + m * n) as u64;
-        let launch = Launch { cost: Cost { flops: 2 * (m * n * k) as u64, bytes }, footprint: bytes };
+        let launch =
+            Launch { cost: Cost { flops: 2 * (m * n * k) as u64, bytes }, footprint: bytes, dtype: DType::F32 };
         for threads in [1, 2] {
             bench.run("gemm", &format!("{layouts}_{m}x{n}x{k}"), threads, &[launch], || {
                 let (a, b, mut c) = (normals(m * k, 1), normals(k * n, 2), vec![0.0; m * n]);

@@ -3,13 +3,18 @@
 #![expect(clippy::print_stdout, reason = "a bench reports to a person")]
 
 mod machine;
+pub mod row;
+pub mod seed;
+mod stats;
+pub mod work;
 
-pub use machine::Machine;
+pub use machine::{Floor, Machine};
 
 use criterion::{Criterion, SamplingMode};
 use galatea_kernels::{Cost, Inst, Isa, Program, cost};
 use galatea_random::Philox;
-use galatea_tensor::Slot;
+use galatea_tensor::{DType, Slot};
+use stats::Spread;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -24,12 +29,17 @@ pub struct Launch {
     pub cost: Cost,
     /// Bytes of its tensors, each once.
     pub footprint: u64,
+    /// What it multiplies.
+    pub dtype: DType,
 }
 
 /// The launches of a program, in order.
 pub fn launches(program: &Program) -> Vec<Launch> {
     let footprint = |inst: &Inst| inst.reads.iter().chain(&inst.writes).map(Slot::bytes).sum::<usize>() as u64;
-    program.insts().iter().map(|inst| Launch { cost: cost(inst), footprint: footprint(inst) }).collect()
+    let bf16 = |inst: &Inst| inst.reads.iter().any(|slot| slot.dtype == DType::Bf16);
+    let dtype = |inst: &Inst| if bf16(inst) { DType::Bf16 } else { DType::F32 };
+    let launch = |inst: &Inst| Launch { cost: cost(inst), footprint: footprint(inst), dtype: dtype(inst) };
+    program.insts().iter().map(launch).collect()
 }
 
 /// Standard normals: kernels are never timed on zeros.
@@ -78,25 +88,15 @@ impl Bench {
         // The last calls are the samples; before them come those of the warm-up. A test of the benches runs each once.
         if let Some(from) = samples.len().checked_sub(SAMPLES) {
             samples.drain(..from);
-            samples.sort_by(f64::total_cmp);
-            let (best, median) = (samples[0], (samples[SAMPLES / 2 - 1] + samples[SAMPLES / 2]) / 2.0);
-            self.report(&format!("{group}/{name}"), threads, launches, median, best);
+            self.report(&format!("{group}/{name}"), threads, launches, &samples);
         }
     }
 
     /// Prints the roofline and appends its line of JSON.
-    fn report(&mut self, name: &str, threads: usize, launches: &[Launch], median: f64, best: f64) {
-        let mut total = Cost::default();
-        let (mut floor, mut arithmetic) = (0.0, 0.0);
-        for launch in launches {
-            total += launch.cost;
-            let by_flops = launch.cost.flops as f64 / self.machine.peak(threads);
-            let by_bytes = launch.cost.bytes as f64 / self.machine.bandwidth(threads, launch.footprint);
-            floor += by_flops.max(by_bytes);
-            arithmetic += if by_flops > by_bytes { by_flops } else { 0.0 };
-        }
-        let Cost { flops, bytes } = total;
-        let bound = if 2.0 * arithmetic > floor { "flops" } else { "bytes" };
+    fn report(&mut self, name: &str, threads: usize, launches: &[Launch], samples: &[f64]) {
+        let Spread { median, min: best, mad } = Spread::of(samples);
+        let Floor { cost: Cost { flops, bytes }, ns: floor, arithmetic_ns } = self.machine.floor(threads, launches);
+        let bound = if 2.0 * arithmetic_ns > floor { "flops" } else { "bytes" };
         let share = floor / median;
         println!(
             "{name}/{threads}: median {:.1} us, best {:.1} us, floor {:.1} us ({bound}), share {:.0} % (best {:.0} %), \
@@ -111,7 +111,7 @@ impl Bench {
         );
         let isa = Isa::detect().name();
         let line = format!(
-            r#"{{"name":"{name}","threads":{threads},"isa":"{isa}","median_ns":{median:.0},"best_ns":{best:.0},"flops":{flops},"bytes":{bytes},"floor_ns":{floor:.0},"share":{share:.4}}}"#
+            r#"{{"name":"{name}","threads":{threads},"isa":"{isa}","median_ns":{median:.0},"best_ns":{best:.0},"mad_ns":{mad:.0},"flops":{flops},"bytes":{bytes},"floor_ns":{floor:.0},"share":{share:.4}}}"#
         );
         let path = results().join("roofline.jsonl");
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&path);

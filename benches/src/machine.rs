@@ -1,11 +1,13 @@
 //! What the machine can do at most, measured when first asked for.
 
-use galatea_kernels::Isa;
+use crate::Launch;
 use galatea_kernels::cpu::Cores;
 use galatea_kernels::ops::add::accumulate;
+use galatea_kernels::peak::register_rate;
 use galatea_kernels::pool::Pool;
+use galatea_kernels::{Cost, Isa};
+use galatea_tensor::DType;
 use std::collections::BTreeMap;
-use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 /// Bytes of one core that bandwidth is measured for.
@@ -17,21 +19,25 @@ const PIECE: u64 = 1 << 22;
 /// The limits of this machine. Each is the best of several measurements: other programs only ever make it smaller.
 #[derive(Default)]
 pub struct Machine {
-    clock: Option<f64>,
+    rates: BTreeMap<&'static str, f64>,
     bandwidths: BTreeMap<u64, f64>,
 }
 
+/// What a list of launches costs at least.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Floor {
+    /// Arithmetic and traffic, summed.
+    pub cost: Cost,
+    /// The sum over the launches of the larger of the two limits, in nanoseconds.
+    pub ns: f64,
+    /// The part of it that comes from launches which arithmetic limits.
+    pub arithmetic_ns: f64,
+}
+
 impl Machine {
-    /// Floating-point operations a nanosecond on `threads` cores: the clock times two vector units of fused multiply-adds.
-    /// A core that has one such unit, or runs slower under wide vectors, has a lower peak than this says.
-    pub fn peak(&mut self, threads: usize) -> f64 {
-        let per_cycle = match Isa::detect() {
-            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => 64.0,
-            Isa::Avx2 => 32.0,
-            // Four lanes, multiplications and additions apart.
-            Isa::Portable => 16.0,
-        };
-        threads as f64 * per_cycle * *self.clock.get_or_insert_with(clock)
+    /// Floating-point operations a nanosecond on `threads` cores: as many times what one core does from registers alone.
+    pub fn peak(&mut self, threads: usize, dtype: DType) -> f64 {
+        threads as f64 * *self.rates.entry(dtype.name()).or_insert_with(|| register_rate(Isa::detect(), dtype))
     }
 
     /// Bytes a nanosecond on `threads` cores: as many times that of y += x on one core, where x and y take that core's
@@ -42,17 +48,19 @@ impl Machine {
         let size = 1 << share.ilog2();
         threads as f64 * *self.bandwidths.entry(size).or_insert_with(|| bandwidth(size))
     }
-}
 
-/// Cycles a nanosecond: a chain of rotations and additions, each of which takes one cycle and waits for the last.
-fn clock() -> f64 {
-    const LINKS: u32 = 1_000_000;
-    let addend = black_box(0x9e37_79b9_7f4a_7c15_u64);
-    let chain = || (0..LINKS).fold(black_box(1), |x: u64, _| x.rotate_left(5).wrapping_add(addend));
-    f64::from(2 * LINKS)
-        / best(Duration::from_millis(200), 1, &mut || {
-            black_box(chain());
-        })
+    /// What `launches` cost at least on `threads` cores.
+    pub fn floor(&mut self, threads: usize, launches: &[Launch]) -> Floor {
+        let mut floor = Floor::default();
+        for launch in launches {
+            floor.cost += launch.cost;
+            let by_flops = launch.cost.flops as f64 / self.peak(threads, launch.dtype);
+            let by_bytes = launch.cost.bytes as f64 / self.bandwidth(threads, launch.footprint);
+            floor.ns += by_flops.max(by_bytes);
+            floor.arithmetic_ns += if by_flops > by_bytes { by_flops } else { 0.0 };
+        }
+        floor
+    }
 }
 
 fn bandwidth(size: u64) -> f64 {
@@ -87,9 +95,21 @@ mod tests {
     #[test]
     fn a_limit_is_positive_and_measured_once() {
         let mut machine = Machine::default();
-        assert!(machine.peak(1) > 0.0 && machine.peak(2) == 2.0 * machine.peak(1));
+        let one = machine.peak(1, DType::F32);
+        assert!(one > 0.0 && machine.peak(2, DType::F32) == 2.0 * one);
         assert!(machine.bandwidth(1, 0) > 0.0 && machine.bandwidth(1, 1 << 23) > 0.0);
         assert_eq!(machine.bandwidth(2, 0), 2.0 * machine.bandwidth(1, (1 << 15) - 1));
         assert_eq!(machine.bandwidths.len(), 2);
+    }
+
+    #[test]
+    fn a_floor_is_the_sum_of_the_larger_limits() {
+        let mut machine = Machine::default();
+        machine.rates.insert("f32", 10.0);
+        machine.bandwidths.insert(1 << 14, 2.0);
+        let launch = |flops, bytes| Launch { cost: Cost { flops, bytes }, footprint: 1 << 14, dtype: DType::F32 };
+        let floor = machine.floor(1, &[launch(1000, 20), launch(10, 400)]);
+        assert_eq!((floor.ns, floor.arithmetic_ns), (100.0 + 200.0, 100.0));
+        assert_eq!(floor.cost, Cost { flops: 1010, bytes: 420 });
     }
 }

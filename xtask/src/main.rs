@@ -20,7 +20,14 @@ usage: cargo xtask <command>
   ci [--only STEP]... [--list]   everything a change must pass, cheapest step first
   tidy                           the rules that no compiler checks: layering, unsafe, wildcards, links
   test                           the README's test command, with the totals and the skips at the end
-  bench [FILTER] [ARGUMENT]...   the criterion benches; what follows is passed on to them
+  bench [FILTER] [ARGUMENT]...   the criterion benches with their rooflines, then the end-to-end rows; what is not ours is
+                                 passed on to criterion
+        --save NAME              keep this run's times under a name (or in a file)
+        --against NAME           say what changed since then, beyond the noise of either run
+  bench step | sample [FLAG]...  one row: the seed's training step or its sampling; --json, --help for the rest
+  bench peers                    the same works in PyTorch, candle and burn, where they are installed
+        --rounds N --threads N   how often each runs in turn (9), on how many threads (all)
+        --only TEXT --peer NAME  the works whose name contains TEXT; torch, candle or burn alone
   miri                           the tests of galatea-tensor under Miri, where a nightly with Miri is installed
 ";
 
@@ -33,6 +40,8 @@ pub(crate) enum Outcome {
     Failed,
     /// It was called in a way it does not understand; the message is printed above the usage.
     Usage,
+    /// As [`Outcome::Usage`], and a program that it handed its arguments to has said so.
+    Refused,
 }
 
 fn main() -> ExitCode {
@@ -44,6 +53,7 @@ fn main() -> ExitCode {
             eprint!("{USAGE}");
             ExitCode::from(2)
         }
+        Ok(Outcome::Refused) => ExitCode::from(2),
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -73,7 +83,7 @@ fn dispatch(root: &Path, arguments: &[String]) -> anyhow::Result<Outcome> {
     }
 }
 
-fn usage(message: &str) -> Outcome {
+pub(crate) fn usage(message: &str) -> Outcome {
     eprintln!("error: {message}\n");
     Outcome::Usage
 }

@@ -194,7 +194,45 @@ unsafe fn hardware(steps: usize, a: Rows, b: *const u32, acc: *mut f32, add: boo
     }
 }
 
-/// The same in loops: `tdpbf16ps` adds, for each pair along a row of A, the even products and the odd ones.
+/// Products of tiles in a [`chain`].
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+pub(crate) const CHAIN: usize = 4 * 2000;
+
+/// [`CHAIN`] products of tiles from registers alone, to measure their rate. The tiles hold different numbers: constant ones
+/// are multiplied faster than real ones.
+///
+/// # Panics
+/// If the machine has no tiles.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+pub(crate) fn chain() {
+    assert!(granted(), "tiles are multiplied where `Isa::Amx` exists");
+    // bf16 between one and two, all mantissas.
+    let words: [u32; 256] = std::array::from_fn(|i| 0x3f80_3f80 | (i as u32 * 37 % 128) << 16 | (i as u32 * 91 % 128));
+    Unit::Hardware.with(|| {
+        // SAFETY: tiles are configured (`with`) and granted (asserted); `words` is one tile, and the registers are this
+        // thread's own.
+        unsafe {
+            std::arch::asm!(
+                "tileloadd tmm4, [{w} + {s}*1]",
+                "tileloadd tmm5, [{w} + {s}*1]",
+                "tileloadd tmm6, [{w} + {s}*1]",
+                "tileloadd tmm7, [{w} + {s}*1]",
+                "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+                "2:",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                "dec {n}",
+                "jnz 2b",
+                w = in(reg) words.as_ptr(), s = in(reg) 64usize, n = inout(reg) CHAIN / 4 => _,
+                options(nostack, readonly)
+            );
+        }
+    });
+}
+
+/// [`hardware`] in loops: `tdpbf16ps` adds, for each pair along a row of A, the even products and the odd ones.
 ///
 /// # Safety
 /// The rows of `a` hold `steps` steps.

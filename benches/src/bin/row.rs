@@ -1,0 +1,184 @@
+//! One row of our own work, as a process: what `cargo xtask bench step`, `sample` and `peers` run.
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to the one who ran it")]
+
+use clap::{Args, Parser, Subcommand};
+use galatea_autograd::DType;
+use galatea_benches::row::{Row, peak_rss_mib};
+use galatea_benches::seed::{LEN, Sampling};
+use galatea_benches::work::{self, Run, Work};
+use std::io::{BufRead, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Times one work of the seed's model: 79 M parameters, vocabulary 30000, width 768, 6 layers, 8 heads, feed-forward 2048.
+///
+/// Prints the median, the best and the noise of some runs after a warm-up, the peak memory of the process, and the floor:
+/// what the arithmetic or the traffic alone would take on this machine, whichever is more, summed over the work's ops.
+#[derive(Parser)]
+#[command(name = "cargo xtask bench", disable_version_flag = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// A training step: forward, backward, AdamW; Gaussian noise on the embeddings, dropout 0.1.
+    Step {
+        /// Rows.
+        #[arg(long, default_value_t = 2, value_parser = positive)]
+        batch: usize,
+        /// Tokens of a row.
+        #[arg(long, default_value_t = LEN, value_parser = positive)]
+        len: usize,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Masked sampling: from masks alone, the most confident positions first, the same number at every step.
+    Sample {
+        /// Texts.
+        #[arg(long, default_value_t = 1, value_parser = positive)]
+        batch: usize,
+        /// Tokens of a text.
+        #[arg(long, default_value_t = LEN, value_parser = positive)]
+        len: usize,
+        /// Denoising steps, at most as many as there are tokens.
+        #[arg(long, default_value_t = 32, value_parser = positive)]
+        steps: usize,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// One matrix product, C [m, n] = A [m, k] B [k, n].
+    Gemm {
+        /// Rows of C.
+        #[arg(long, value_parser = positive)]
+        m: usize,
+        /// The extent that is summed over.
+        #[arg(long, value_parser = positive)]
+        k: usize,
+        /// Columns of C.
+        #[arg(long, value_parser = positive)]
+        n: usize,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Answers works on standard input with times, line by line (the protocol of benches/peers).
+    #[command(hide = true)]
+    Serve {
+        #[arg(long, env = "GALATEA_THREADS", default_value_t = all_threads(), value_parser = positive)]
+        threads: usize,
+    },
+    /// Writes a model to FILE.
+    #[command(hide = true)]
+    Save { file: PathBuf },
+    /// Loads the model in FILE and draws the first tokens.
+    #[command(hide = true)]
+    First {
+        file: PathBuf,
+        #[arg(long, default_value = "f32", value_parser = work::dtype)]
+        dtype: DType,
+        #[arg(long, env = "GALATEA_THREADS", default_value_t = all_threads(), value_parser = positive)]
+        threads: usize,
+    },
+}
+
+#[derive(Args)]
+struct Common {
+    /// The arithmetic: f32 or bf16.
+    #[arg(long, default_value = "f32", value_parser = work::dtype)]
+    dtype: DType,
+    /// Threads.
+    #[arg(long, env = "GALATEA_THREADS", default_value_t = all_threads(), value_parser = positive)]
+    threads: usize,
+    /// Runs that are timed.
+    #[arg(long, default_value_t = 9, value_parser = positive)]
+    samples: usize,
+    /// Runs before those.
+    #[arg(long, default_value_t = 2)]
+    warm_up: usize,
+    /// One JSON object on standard output and nothing else.
+    #[arg(long)]
+    json: bool,
+}
+
+fn all_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&n| n > 0).ok_or_else(|| "expected a number of at least 1".into())
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), String> {
+    match command {
+        Command::Step { batch, len, common } => measure(Work::Step { batch, len, dtype: common.dtype }, &common),
+        Command::Sample { batch, len, steps, common } => {
+            measure(Work::Sample { batch, len, steps, dtype: common.dtype }, &common)
+        }
+        Command::Gemm { m, k, n, common } => measure(Work::Gemm { m, k, n, dtype: common.dtype }, &common),
+        Command::Serve { threads } => {
+            serve(threads);
+            Ok(())
+        }
+        Command::Save { file } => Sampling::new([1, LEN, 1], DType::F32, all_threads(), None)?.save(&file),
+        Command::First { file, dtype, threads } => {
+            let (position, token) = Sampling::new([1, LEN, LEN], dtype, threads, Some(&file))?.first();
+            println!(r#"{{"position":{position},"token":{token}}}"#);
+            Ok(())
+        }
+    }
+}
+
+fn measure(work: Work, common: &Common) -> Result<(), String> {
+    let row = Row::measure(work, common.threads, common.samples, common.warm_up)?;
+    if common.json {
+        println!("{}", serde_json::to_string(&row).map_err(|e| e.to_string())?);
+    } else {
+        println!("{row}");
+    }
+    Ok(())
+}
+
+/// Until standard input ends.
+fn serve(threads: usize) {
+    say(&format!(r#"{{"ready":"galatea {}","threads":{threads}}}"#, env!("CARGO_PKG_VERSION")));
+    let mut current: Option<(String, Run)> = None;
+    for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+        let answer = if line == "rss" {
+            peak_rss_mib().map(|mib| format!(r#""mib":{mib}"#)).ok_or_else(|| "this system has no /proc".to_owned())
+        } else {
+            ready(&line, &mut current, threads).map(|run| format!(r#""ms":{:.4}"#, run().as_secs_f64() * 1e3))
+        };
+        let answer = answer.unwrap_or_else(|why| format!(r#""unsupported":{}"#, serde_json::Value::from(why)));
+        say(&format!(r#"{{"work":{},{answer}}}"#, serde_json::Value::from(line)));
+    }
+}
+
+/// The work of `line`, set up and run once when it is not the one before.
+fn ready<'a>(line: &str, current: &'a mut Option<(String, Run)>, threads: usize) -> Result<&'a mut Run, String> {
+    if current.as_ref().is_none_or(|(known, _)| known != line) {
+        // First the memory of the work before.
+        *current = None;
+        let mut run = line.parse::<Work>()?.set_up(threads)?;
+        run();
+        *current = Some((line.to_owned(), run));
+    }
+    current.as_mut().map(|(_, run)| run).ok_or_else(|| "a work is set up above".into())
+}
+
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    // The one who asked may be gone; then nobody asks again either.
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}

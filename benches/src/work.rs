@@ -1,0 +1,217 @@
+//! The works that are compared with other programs, each named by one line.
+
+use crate::seed::{LEN, Sampling, Training};
+use crate::{Launch, normals};
+use galatea_autograd::DType;
+use galatea_kernels::gemm::{Factor, Layout, Store, product};
+use galatea_kernels::pool::Pool;
+use galatea_kernels::{Cost, Isa};
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+/// One work and its sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// The seed's training step.
+    Step {
+        /// Rows.
+        batch: usize,
+        /// Tokens of a row.
+        len: usize,
+        /// The arithmetic.
+        dtype: DType,
+    },
+    /// Masked sampling with the seed's model.
+    Sample {
+        /// Texts.
+        batch: usize,
+        /// Tokens of a text.
+        len: usize,
+        /// Denoising steps.
+        steps: usize,
+        /// The arithmetic.
+        dtype: DType,
+    },
+    /// C \[m, n\] = A \[m, k\] B \[k, n\].
+    Gemm {
+        /// Rows of C.
+        m: usize,
+        /// The extent that is summed over.
+        k: usize,
+        /// Columns of C.
+        n: usize,
+        /// The arithmetic.
+        dtype: DType,
+    },
+}
+
+/// A work that is set up; a call runs it once and says how long it took.
+pub type Run = Box<dyn FnMut() -> Duration>;
+
+/// A product is repeated until it takes this long, so that the clock's own grain does not count.
+const GEMM_TIME: Duration = Duration::from_millis(20);
+
+impl Work {
+    /// The type it computes in.
+    pub fn dtype(self) -> DType {
+        match self {
+            Work::Step { dtype, .. } | Work::Sample { dtype, .. } | Work::Gemm { dtype, .. } => dtype,
+        }
+    }
+
+    /// Its name in tables and baselines.
+    pub fn name(self) -> String {
+        let dtype = self.dtype().name();
+        match self {
+            Work::Step { batch, len, .. } => format!("step/{batch}x{len}/{dtype}"),
+            Work::Sample { batch, len, steps, .. } => format!("sample/{batch}x{len}x{steps}/{dtype}"),
+            Work::Gemm { m, k, n, .. } => format!("gemm/{m}x{k}x{n}/{dtype}"),
+        }
+    }
+
+    /// What it must compute and move.
+    ///
+    /// # Errors
+    /// If the type is not computed in.
+    pub fn launches(self) -> Result<Vec<Launch>, String> {
+        match self {
+            Work::Step { batch, len, dtype } => Training::launches(batch, len, dtype),
+            Work::Sample { batch, len, steps, dtype } => Sampling::launches([batch, len, steps], dtype),
+            Work::Gemm { m, k, n, dtype } => {
+                let bytes = (dtype.size() * (m * k + k * n) + 4 * m * n) as u64;
+                let flops = 2 * (m * k * n) as u64;
+                Ok(vec![Launch { cost: Cost { flops, bytes }, footprint: bytes, dtype }])
+            }
+        }
+    }
+
+    /// Allocates what it needs and fills it.
+    ///
+    /// # Errors
+    /// If the type is not computed in, or the sizes fit no model.
+    pub fn set_up(self, threads: usize) -> Result<Run, String> {
+        match self {
+            Work::Step { batch, len, dtype } => {
+                let mut training = Training::new(batch, len, dtype, threads)?;
+                Ok(timed(move || training.run()))
+            }
+            Work::Sample { batch, len, steps, dtype } => {
+                let mut sampling = Sampling::new([batch, len, steps], dtype, threads, None)?;
+                Ok(timed(move || {
+                    std::hint::black_box(sampling.run());
+                }))
+            }
+            Work::Gemm { m, k, n, dtype: DType::F32 } => Ok(gemm(m, k, n, threads)),
+            Work::Gemm { dtype, .. } => {
+                Err(format!("the matrix product takes f32, found dtype {}: ask for dtype=f32", dtype.name()))
+            }
+        }
+    }
+}
+
+fn timed(mut run: impl FnMut() + 'static) -> Run {
+    Box::new(move || {
+        let begin = Instant::now();
+        run();
+        begin.elapsed()
+    })
+}
+
+/// As many products as take [`GEMM_TIME`]; the mean of one.
+fn gemm(m: usize, k: usize, n: usize, threads: usize) -> Run {
+    let (a, b, mut c) = (normals(m * k, 1), normals(k * n, 2), vec![0.0; m * n]);
+    let (pool, isa) = (Pool::new(threads), Isa::detect());
+    let mut run = move |count: u32| {
+        let begin = Instant::now();
+        for _ in 0..count {
+            let (a, b) = (Factor::new(&a, k, Layout::Normal), Factor::new(&b, n, Layout::Normal));
+            product(&pool, isa, (m, n, k), a, b, &mut c, Store::Write);
+        }
+        begin.elapsed()
+    };
+    run(2);
+    let count = (GEMM_TIME.as_secs_f64() / run(1).as_secs_f64()).ceil().max(1.0) as u32;
+    Box::new(move || run(count) / count)
+}
+
+/// A type of arithmetic by its name.
+///
+/// # Errors
+/// If it is another.
+pub fn dtype(name: &str) -> Result<DType, String> {
+    match name {
+        "f32" => Ok(DType::F32),
+        "bf16" => Ok(DType::Bf16),
+        other => Err(format!("a dtype is f32 or bf16, found `{other}`")),
+    }
+}
+
+impl FromStr for Work {
+    type Err = String;
+
+    /// `step batch=2 dtype=f32`, `sample len=128 steps=32 dtype=f32`, `gemm m=256 k=768 n=768 dtype=f32`.
+    fn from_str(line: &str) -> Result<Self, String> {
+        let mut words = line.split_whitespace();
+        let name = words.next().unwrap_or_default();
+        let pair = |word: &'_ str| -> Result<(String, String), String> {
+            let (key, value) = word.split_once('=').ok_or_else(|| format!("expected key=value, found `{word}`"))?;
+            Ok((key.to_owned(), value.to_owned()))
+        };
+        let values = words.map(pair).collect::<Result<BTreeMap<_, _>, _>>()?;
+        let number = |key: &str, default: Option<usize>| match values.get(key) {
+            Some(value) => match value.parse() {
+                Ok(number) if number > 0 => Ok(number),
+                _ => Err(format!("`{key}` wants a number of at least 1, found `{value}`")),
+            },
+            None => default.ok_or_else(|| format!("`{name}` wants {key}=N")),
+        };
+        let dtype = values.get("dtype").map_or(Ok(DType::F32), |name| dtype(name))?;
+        match name {
+            "step" => Ok(Work::Step { batch: number("batch", None)?, len: number("len", Some(LEN))?, dtype }),
+            "sample" => {
+                let (batch, len) = (number("batch", Some(1))?, number("len", Some(LEN))?);
+                Ok(Work::Sample { batch, len, steps: number("steps", None)?, dtype })
+            }
+            "gemm" => Ok(Work::Gemm { m: number("m", None)?, k: number("k", None)?, n: number("n", None)?, dtype }),
+            other => Err(format!("there is no work `{other}`, only step, sample and gemm")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_names_a_work() {
+        let step = Work::Step { batch: 2, len: 128, dtype: DType::Bf16 };
+        assert_eq!("step batch=2 dtype=bf16".parse(), Ok(step));
+        let sample = Work::Sample { batch: 1, len: 64, steps: 32, dtype: DType::F32 };
+        assert_eq!("sample len=64 steps=32".parse(), Ok(sample));
+        let gemm = Work::Gemm { m: 2, k: 3, n: 4, dtype: DType::F32 };
+        assert_eq!("gemm m=2 k=3 n=4 dtype=f32".parse(), Ok(gemm));
+        assert_eq!(gemm.name(), "gemm/2x3x4/f32");
+    }
+
+    #[test]
+    fn a_line_that_names_none_says_what_it_lacks() {
+        for (line, part) in [
+            ("step", "batch=N"),
+            ("step batch=0", "at least 1"),
+            ("step batch=2 dtype=f64", "f32 or bf16"),
+            ("sleep", "no work `sleep`"),
+            ("gemm m=1 k=1 n", "key=value"),
+        ] {
+            let error = line.parse::<Work>().expect_err(line);
+            assert!(error.contains(part), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_product_is_timed_and_counted() {
+        let gemm = Work::Gemm { m: 8, k: 16, n: 24, dtype: DType::F32 };
+        assert!(gemm.set_up(1).expect("f32")() < GEMM_TIME);
+        assert_eq!(gemm.launches().expect("f32")[0].cost.flops, 2 * 8 * 16 * 24);
+    }
+}
