@@ -117,7 +117,7 @@ fn passes(bench: &mut Bench, name: &str, (b, l, d, h, v): (usize, usize, usize, 
     run(bench, name, Op::ModulateGrad { shift, scale }, &[x, m, x]);
     run(bench, name, Op::Gate { gate: shift }, &[x, x, m]);
     run(bench, name, Op::GateGrad { gate: shift }, &[x, m, x]);
-    run(bench, name, Op::Rotary { heads, inverse: false }, &[qkv, (&[l, d / h], Normal)]);
+    run(bench, name, Op::Rotary { heads, kv_heads: heads, inverse: false, past: false }, &[qkv, (&[l, d / h], Normal)]);
     run(bench, name, Op::Dropout { p, stream }, &[x, rng]);
     run(bench, name, Op::Embedding, &[ids, table]);
     run(bench, name, Op::EmbeddingGrad { vocab: v as u32 }, &[ids, x]);

@@ -29,9 +29,9 @@ const SEED: u64 = 2026;
 /// If programs are not recorded in that type.
 fn recorder(dtype: DType) -> Result<Recorder, String> {
     match dtype {
-        DType::F32 => Ok(Recorder::new()),
-        DType::Bf16 | DType::F16 | DType::U32 => {
-            Err(format!("the arithmetic of a program is f32, found dtype {}: ask for --dtype f32", dtype.name()))
+        DType::F32 | DType::Bf16 => Ok(Recorder::with_precision(dtype)),
+        DType::F16 | DType::U32 => {
+            Err(format!("the arithmetic of a program is f32 or bf16, found dtype {}", dtype.name()))
         }
     }
 }

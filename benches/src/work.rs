@@ -3,9 +3,11 @@
 use crate::seed::{LEN, Sampling, Training};
 use crate::{Launch, normals};
 use galatea_autograd::DType;
-use galatea_kernels::gemm::{Factor, Layout, Store, product};
+use galatea_kernels::cpu::Cores;
+use galatea_kernels::gemm::{Factor, Layout, Precision, product};
 use galatea_kernels::pool::Pool;
-use galatea_kernels::{Cost, Isa};
+use galatea_kernels::{Cost, Isa, Real};
+use galatea_tensor::bf16;
 use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -102,10 +104,7 @@ impl Work {
                     std::hint::black_box(sampling.run());
                 }))
             }
-            Work::Gemm { m, k, n, dtype: DType::F32 } => Ok(gemm(m, k, n, threads)),
-            Work::Gemm { dtype, .. } => {
-                Err(format!("the matrix product takes f32, found dtype {}: ask for dtype=f32", dtype.name()))
-            }
+            Work::Gemm { m, k, n, dtype } => Ok(gemm(m, k, n, dtype, threads)),
         }
     }
 }
@@ -118,16 +117,29 @@ fn timed(mut run: impl FnMut() + 'static) -> Run {
     })
 }
 
-/// As many products as take [`GEMM_TIME`]; the mean of one.
-fn gemm(m: usize, k: usize, n: usize, threads: usize) -> Run {
-    let (a, b, mut c) = (normals(m * k, 1), normals(k * n, 2), vec![0.0; m * n]);
-    let (pool, isa) = (Pool::new(threads), Isa::detect());
+/// As many products x w^T as take [`GEMM_TIME`]; the mean of one.
+fn gemm(m: usize, k: usize, n: usize, dtype: DType, threads: usize) -> Run {
+    let (x, w) = (normals(m * k, 1), normals(n * k, 2));
+    let cores = Cores { pool: Pool::new(threads), isa: Isa::detect() };
+    if dtype == DType::Bf16 {
+        let half = |x: Vec<f32>| x.into_iter().map(bf16::store).collect::<Vec<_>>();
+        let (x, w, mut y) = (half(x), half(w), vec![bf16::ZERO; m * n]);
+        return repeated(move || {
+            let (x, w) = (Factor::new(&x[..], k, Layout::Normal), Factor::new(&w[..], k, Layout::Transposed));
+            product(&cores, Precision::Bf16, (m, n, k), x, w, &mut y[..]);
+        });
+    }
+    let mut y = vec![0.0; m * n];
+    repeated(move || {
+        let (x, w) = (Factor::new(&x[..], k, Layout::Normal), Factor::new(&w[..], k, Layout::Transposed));
+        product(&cores, Precision::F32, (m, n, k), x, w, &mut y[..]);
+    })
+}
+
+fn repeated(mut once: impl FnMut() + 'static) -> Run {
     let mut run = move |count: u32| {
         let begin = Instant::now();
-        for _ in 0..count {
-            let (a, b) = (Factor::new(&a, k, Layout::Normal), Factor::new(&b, n, Layout::Normal));
-            product(&pool, isa, (m, n, k), a, b, &mut c, Store::Write);
-        }
+        (0..count).for_each(|_| once());
         begin.elapsed()
     };
     run(2);

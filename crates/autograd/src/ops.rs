@@ -38,16 +38,18 @@ impl Recorder {
         self.one(Op::SwiGlu, &[u])
     }
 
-    /// act(x w^T + b): x [.., i], w [o, i], b [o]; the result is [.., o].
+    /// act(x w^T + b): x [.., i], w [o, i], b [o]; the result is [.., o]. A bf16 recording rounds x and reads w's copy.
     #[track_caller]
     pub fn linear(&mut self, x: Var, w: Var, b: Option<Var>, activation: Activation) -> Var {
+        let (x, w) = (self.narrow(x), self.weight(w));
         let reads: Vec<Var> = [x, w].into_iter().chain(b).collect();
         self.one(Op::Linear { bias: b.is_some(), activation }, &reads)
     }
 
-    /// table[ids]: ids u32 [b, l], table [v, d]; the result is [b, l, d].
+    /// table[ids]: ids u32 [b, l], table [v, d]; the result is [b, l, d]. A bf16 recording reads the table's copy.
     #[track_caller]
     pub fn embedding(&mut self, ids: Var, table: Var) -> Var {
+        let table = self.weight(table);
         self.one(Op::Embedding, &[ids, table])
     }
 
@@ -210,6 +212,8 @@ impl Recorder {
     pub fn corrupt_gaussian(&mut self, x_0: Var, level: Var) -> (Var, Var) {
         let (rng, stream) = (self.rng(), self.stream());
         let out = self.call(Op::CorruptGaussian { stream }, &[x_0, level, rng]);
+        // The noise is drawn: no parameter moves it.
+        self.nodes[out[1].0 as usize].needs_grad = false;
         (out[0], out[1])
     }
 
@@ -232,6 +236,7 @@ impl Recorder {
     /// (sum of w nll [1], nll [..]) of softmax(logits [.., v]) at `target` u32 [..].
     #[track_caller]
     pub fn cross_entropy(&mut self, logits: Var, target: Var, w: Var, forbid: Option<u32>) -> (Var, Var) {
+        let logits = self.cast(logits, DType::F32);
         let out = self.call(Op::CrossEntropy { forbid }, &[logits, target, w]);
         (out[0], out[1])
     }
@@ -239,6 +244,7 @@ impl Recorder {
     /// (sum of w nelbo [1], nelbo [b, l]): the uniform-state NELBO rate of logits [b, l, v]; w [b] carries -alpha_bar'(t).
     #[track_caller]
     pub fn uniform_nelbo(&mut self, logits: Var, x_0: Var, x_t: Var, alpha_bar: Var, w: Var) -> (Var, Var) {
+        let logits = self.cast(logits, DType::F32);
         let out = self.call(Op::UniformNelbo, &[logits, x_0, x_t, alpha_bar, w]);
         (out[0], out[1])
     }
@@ -253,6 +259,7 @@ impl Recorder {
     /// (ids u32 [..], log-probability [..], entropy [..]) drawn from logits [.., v].
     #[track_caller]
     pub fn sample_tokens(&mut self, logits: Var, temperature: f32, forbid: Option<u32>) -> (Var, Var, Var) {
+        let logits = self.cast(logits, DType::F32);
         let (rng, stream) = (self.rng(), self.stream());
         let out = self.call(Op::SampleTokens { stream, temperature, forbid }, &[logits, rng]);
         (out[0], out[1], out[2])

@@ -3,7 +3,7 @@
 use crate::Init;
 use crate::record::{Call, Place, Recorder, Var};
 use galatea_kernels::{Constant, Inst, Program};
-use galatea_tensor::{Region, Shape, Slot};
+use galatea_tensor::{DType, Region, Shape, Slot};
 use std::collections::BTreeMap;
 
 /// Which copy of the parameters.
@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 pub enum Part {
     /// The parameters.
     Value,
+    /// Their bf16 copies, which products read.
+    Copy,
     /// Their gradients.
     Grad,
     /// The first moment (Muon: the momentum).
@@ -19,6 +21,11 @@ pub enum Part {
     Moment2,
     /// The exponential moving average.
     Ema,
+}
+
+impl Part {
+    /// All parts.
+    pub const ALL: [Part; 6] = [Part::Value, Part::Copy, Part::Grad, Part::Moment1, Part::Moment2, Part::Ema];
 }
 
 /// A parameter of a plan.
@@ -30,7 +37,7 @@ pub struct Param {
     pub shape: Shape,
     /// How it begins.
     pub init: Init,
-    /// Bytes from the start of each part.
+    /// Elements from the start of each part.
     pub(crate) offset: usize,
     /// Whether a backward pass reaches it.
     pub(crate) trained: bool,
@@ -44,15 +51,61 @@ pub struct Plan {
     pub(crate) slots: Vec<Slot>,
     pub(crate) params: Vec<Param>,
     pub(crate) inputs: BTreeMap<String, Var>,
-    /// Bytes of all parameters with their padding.
-    pub(crate) param_bytes: usize,
+    pub(crate) layout: Layout,
     /// Bytes that the activations would take without reuse.
     pub(crate) unplanned_bytes: usize,
 }
 
-/// Elements of a parameter with its padding to a cache line.
+/// Elements of a parameter with its padding: whole cache lines in f32 and in bf16.
 pub(crate) fn padded(shape: Shape) -> usize {
-    shape.len().next_multiple_of(Slot::ALIGN / 4)
+    shape.len().next_multiple_of(Slot::ALIGN / 2)
+}
+
+/// Where each part of the parameters begins: every part is one flat run in layout order, parameters without a gradient last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Layout {
+    /// Elements of all parameters with their padding.
+    pub(crate) all: usize,
+    /// Elements of those with a gradient: they come first.
+    pub(crate) trained: usize,
+    /// Whether the f32 masters are kept; a program without a gradient that reads copies alone does without.
+    pub(crate) masters: bool,
+    /// Elements that have a bf16 copy: of every parameter with a gradient, and of those without that a product reads.
+    pub(crate) copied: usize,
+    /// Whether the program has moments.
+    pub(crate) moments: bool,
+    /// Whether it has a second moment.
+    pub(crate) second: bool,
+    /// Whether it has a moving average.
+    pub(crate) ema: bool,
+}
+
+impl Layout {
+    /// The region, first byte and element type of a part, and its elements; `None` where the program does not keep it.
+    fn part(&self, part: Part) -> Option<(Region, usize, DType, usize)> {
+        let masters = if self.masters { 4 * self.all } else { 0 };
+        let (kept, region, first, dtype, len) = match part {
+            Part::Value => (self.masters, Region::Param, 0, DType::F32, self.all),
+            Part::Copy => (self.copied > 0, Region::Param, masters, DType::Bf16, self.copied),
+            Part::Grad => (self.trained > 0, Region::Grad, 0, DType::F32, self.trained),
+            Part::Moment1 => (self.moments, Region::Moment, 0, DType::F32, self.trained),
+            Part::Moment2 => (self.second, Region::Moment, 4 * self.trained, DType::F32, self.trained),
+            Part::Ema => {
+                let before = usize::from(self.moments) + usize::from(self.second);
+                (self.ema, Region::Moment, 4 * self.trained * before, DType::F32, self.all)
+            }
+        };
+        kept.then_some((region, first, dtype, len))
+    }
+
+    /// Bytes of a region.
+    fn bytes(&self, region: Region) -> usize {
+        let end = |part: Part| match self.part(part) {
+            Some((at, first, dtype, len)) if at == region => first + len * dtype.size(),
+            _ => 0,
+        };
+        Part::ALL.into_iter().map(end).max().unwrap_or(0)
+    }
 }
 
 impl Plan {
@@ -83,19 +136,9 @@ impl Plan {
 
     /// The place of one part of a parameter, if the program keeps that part.
     pub fn param_slot(&self, param: &Param, part: Part) -> Option<Slot> {
-        let (region, base) = base(part, self.param_bytes);
-        let slot = Slot { region, offset: base + param.offset, shape: param.shape, dtype: galatea_tensor::DType::F32 };
-        (slot.end() <= self.program.region_bytes()[region.index()]).then_some(slot)
-    }
-}
-
-fn base(part: Part, param_bytes: usize) -> (Region, usize) {
-    match part {
-        Part::Value => (Region::Param, 0),
-        Part::Grad => (Region::Grad, 0),
-        Part::Moment1 => (Region::Moment, 0),
-        Part::Moment2 => (Region::Moment, param_bytes),
-        Part::Ema => (Region::Moment, 2 * param_bytes),
+        let (region, first, dtype, len) = self.layout.part(part)?;
+        let offset = first + param.offset * dtype.size();
+        (param.offset < len).then_some(Slot { region, offset, shape: param.shape, dtype })
     }
 }
 
@@ -107,26 +150,27 @@ impl Recorder {
     /// If the plan breaks a rule of [`Program::new`]: a bug of this crate, found before anything runs.
     #[track_caller]
     pub fn finish(mut self, outputs: &[Var]) -> Plan {
-        let layout = self.fix_layout();
-        let (param_offsets, param_bytes) = param_offsets(&self, &layout);
+        let order = self.fix_layout();
+        let offsets = param_offsets(&self, &order);
+        let layout = self.layout_of_parts(&order);
         let (step_offsets, step_bytes) = step_offsets(&self);
         let (work_offsets, work_bytes, unplanned_bytes) = work_offsets(&self, outputs);
-        let mut moment_bytes = 0;
+        let of_part = |part: Part, element: usize| {
+            let (region, first, dtype, _) = layout.part(part).expect("a part that an op touches is kept");
+            (region, first + element * dtype.size())
+        };
         let slots: Vec<Slot> = (0..self.nodes.len())
             .map(|i| {
                 let node = &self.nodes[i];
                 let (region, offset) = match node.place {
                     Place::Work => (Region::Work, work_offsets[i]),
                     Place::Input | Place::Constant => (Region::Step, step_offsets[i]),
-                    Place::Param(p) => (Region::Param, param_offsets[p]),
-                    Place::Grad(p) => (Region::Grad, param_offsets[p]),
-                    Place::Flat(part, from, _) => {
-                        let (region, start) = base(part, param_bytes);
-                        if region == Region::Moment {
-                            moment_bytes = moment_bytes.max(start + param_bytes);
-                        }
-                        (region, start + param_offsets[layout[from]])
-                    }
+                    // No op reads the master of a parameter that has none.
+                    Place::Param(p) if !layout.masters => of_part(Part::Copy, offsets[p]),
+                    Place::Param(p) => of_part(Part::Value, offsets[p]),
+                    Place::Copy(p) => of_part(Part::Copy, offsets[p]),
+                    Place::Grad(p) => of_part(Part::Grad, offsets[p]),
+                    Place::Flat(part, from, _) => of_part(part, offsets[order[from]]),
                 };
                 Slot { region, offset, shape: node.shape, dtype: node.dtype }
             })
@@ -137,28 +181,58 @@ impl Recorder {
         let constant =
             |(var, values): &(Var, Vec<f32>)| Constant { slot: slots[var.0 as usize], values: values.clone().into() };
         let constants = self.constants.iter().map(constant).collect();
-        let grad_bytes = if self.grads.iter().any(Option::is_some) { param_bytes } else { 0 };
+        let [param_bytes, grad_bytes, moment_bytes] =
+            [Region::Param, Region::Grad, Region::Moment].map(|region| layout.bytes(region));
         let region_bytes = [param_bytes, grad_bytes, moment_bytes, work_bytes, step_bytes];
         let program = Program::new(insts, constants, region_bytes).unwrap_or_else(|error| panic!("{error}"));
         let params = self.params.iter().enumerate().map(|(i, p)| Param {
             path: p.path.clone(),
             shape: p.shape,
             init: p.init,
-            offset: param_offsets[i],
+            offset: offsets[i],
             trained: self.grads[i].is_some(),
         });
-        Plan { program, params: params.collect(), inputs: self.inputs, param_bytes, unplanned_bytes, slots }
+        Plan { program, params: params.collect(), inputs: self.inputs, layout, unplanned_bytes, slots }
     }
 }
 
-/// Byte offsets of the parameters by number, and their total.
-fn param_offsets(rec: &Recorder, layout: &[usize]) -> (Vec<usize>, usize) {
-    let (mut offsets, mut end) = (vec![0; rec.params.len()], 0);
-    for &p in layout {
-        offsets[p] = end;
-        end += padded(rec.params[p].shape) * 4;
+impl Recorder {
+    /// Which parts the recorded ops touch, and how long they are.
+    fn layout_of_parts(&self, order: &[usize]) -> Layout {
+        let elements = |trained: bool| {
+            let counted = order.iter().filter(|&&p| !trained || self.grads[p].is_some());
+            counted.map(|&p| padded(self.params[p].shape)).sum::<usize>()
+        };
+        let touched = |place: fn(&Place) -> bool| self.nodes.iter().any(|node| place(&node.place));
+        let reads_masters = self
+            .calls
+            .iter()
+            .flat_map(|call| &call.reads)
+            .any(|var| matches!(self.nodes[var.0 as usize].place, Place::Param(_)));
+        let trained = elements(true);
+        let copies = touched(|place| matches!(place, Place::Copy(_)));
+        let frozen = order.iter().filter(|&&p| self.grads[p].is_none() && self.copies[p].is_some());
+        let copied = trained + frozen.map(|&p| padded(self.params[p].shape)).sum::<usize>();
+        Layout {
+            all: elements(false),
+            trained,
+            masters: trained > 0 || reads_masters || !copies,
+            copied: if copies { copied } else { 0 },
+            moments: touched(|place| matches!(place, Place::Flat(Part::Moment1, ..))),
+            second: touched(|place| matches!(place, Place::Flat(Part::Moment2, ..))),
+            ema: touched(|place| matches!(place, Place::Flat(Part::Ema, ..))),
+        }
     }
-    (offsets, end)
+}
+
+/// Elements before each parameter, by number.
+fn param_offsets(rec: &Recorder, order: &[usize]) -> Vec<usize> {
+    let (mut offsets, mut end) = (vec![0; rec.params.len()], 0);
+    for &p in order {
+        offsets[p] = end;
+        end += padded(rec.params[p].shape);
+    }
+    offsets
 }
 
 /// Byte offsets of inputs and constants by tensor number, and their total.

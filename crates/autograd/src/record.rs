@@ -20,6 +20,8 @@ pub(crate) enum Place {
     Constant,
     /// Parameter number `usize`.
     Param(usize),
+    /// The bf16 copy of parameter number `usize`.
+    Copy(usize),
     /// The gradient of parameter number `usize`.
     Grad(usize),
     /// A flat run of the optimizer's buffers: parameters `from..to` in layout order.
@@ -67,6 +69,10 @@ const STREAMS: u32 = 0x1000_0000;
 /// Records ops; nothing runs. A mistake of the recording (a wrong shape) panics at the call that made it.
 #[derive(Default)]
 pub struct Recorder {
+    /// Whether activations are bf16 and products read bf16 copies of the parameters.
+    pub(crate) half: bool,
+    /// The bf16 copy of each parameter, once an op asked for it.
+    pub(crate) copies: Vec<Option<Var>>,
     pub(crate) nodes: Vec<Node>,
     pub(crate) calls: Vec<Call>,
     pub(crate) params: Vec<ParamNode>,
@@ -82,13 +88,49 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// An empty recording.
+    /// An empty recording in f32.
     pub fn new() -> Self {
         Self::default()
     }
 
+    /// An empty recording whose activations are `dtype`. In bf16, linear layers and embeddings read bf16 copies of the
+    /// parameters, which the optimizer writes as it moves the f32 masters; gradients of parameters, gains, biases,
+    /// statistics and losses stay f32, and every sum is taken in f32.
+    ///
+    /// # Panics
+    /// If `dtype` is neither `F32` nor `Bf16`.
+    #[track_caller]
+    pub fn with_precision(dtype: DType) -> Self {
+        assert!(matches!(dtype, DType::F32 | DType::Bf16), "activations are f32 or bf16, not {}", dtype.name());
+        Self { half: dtype == DType::Bf16, ..Self::default() }
+    }
+
+    /// The element type of activations.
+    pub fn precision(&self) -> DType {
+        if self.half { DType::Bf16 } else { DType::F32 }
+    }
+
+    /// What a product reads of the parameter `w`: its bf16 copy in a bf16 recording, itself otherwise.
+    pub(crate) fn weight(&mut self, w: Var) -> Var {
+        let Place::Param(param) = self.nodes[w.0 as usize].place else { return w };
+        if !self.half {
+            return w;
+        }
+        if let Some(copy) = self.copies[param] {
+            return copy;
+        }
+        let copy = self.node(self.shape(w), DType::Bf16, Place::Copy(param));
+        self.copies[param] = Some(copy);
+        copy
+    }
+
+    /// An activation in the recording's type: x itself, or its cast.
+    pub(crate) fn narrow(&mut self, x: Var) -> Var {
+        self.cast(x, self.precision())
+    }
+
     pub(crate) fn node(&mut self, shape: Shape, dtype: DType, place: Place) -> Var {
-        let needs_grad = matches!(place, Place::Param(_));
+        let needs_grad = matches!(place, Place::Param(_) | Place::Copy(_));
         self.nodes.push(Node { shape, dtype, place, needs_grad });
         Var(u32::try_from(self.nodes.len() - 1).expect("fewer than 2^32 tensors"))
     }
@@ -167,6 +209,7 @@ impl Recorder {
         let var = self.node(shape, DType::F32, Place::Param(self.params.len()));
         self.params.push(ParamNode { path: path.to_owned(), var, shape, init, role });
         self.grads.push(None);
+        self.copies.push(None);
         var
     }
 

@@ -1,8 +1,8 @@
 //! A program with its memory: what a trainer and a sampler hold.
 
 use crate::{Part, Plan, Var};
-use galatea_kernels::Backend;
-use galatea_tensor::{DType, Elem, Slot};
+use galatea_kernels::{Backend, Real};
+use galatea_tensor::{DType, Elem, Slot, bf16};
 use ndarray::{ArrayRef, Dimension};
 
 /// The first not-a-number of a run.
@@ -63,9 +63,7 @@ impl<B: Backend> Session<B> {
             let mut values = vec![0.0; param.shape.len()];
             param.init.fill(seed, index as u32, param.shape.cols(), &mut values);
             for part in [Part::Value, Part::Ema] {
-                if let Some(slot) = self.plan.param_slot(&self.plan.params[index], part) {
-                    self.backend.upload(&mut self.memory, slot, &values)?;
-                }
+                self.set_param(index, part, &values)?;
             }
         }
         Ok(())
@@ -130,13 +128,23 @@ impl<B: Backend> Session<B> {
     /// # Errors
     /// If the machine fails.
     pub fn param(&self, index: usize, part: Part) -> Result<Option<Vec<f32>>, B::Error> {
-        let Some(slot) = self.plan.param_slot(&self.plan.params[index], part) else { return Ok(None) };
+        let slot = |part| self.plan.param_slot(&self.plan.params[index], part);
+        // A program without masters has the values in its copies.
+        let copy = if part == Part::Value { slot(Part::Copy) } else { None };
+        let Some(slot) = slot(part).or(copy) else { return Ok(None) };
         let mut out = vec![0.0; slot.shape.len()];
-        self.backend.download(&self.memory, slot, &mut out)?;
+        if slot.dtype == DType::Bf16 {
+            let mut half = vec![bf16::ZERO; out.len()];
+            self.backend.download(&self.memory, slot, &mut half)?;
+            out.iter_mut().zip(half).for_each(|(x, half)| *x = half.load());
+        } else {
+            self.backend.download(&self.memory, slot, &mut out)?;
+        }
         Ok(Some(out))
     }
 
-    /// Sets one part of the parameter number `index`; nothing happens if the program does not keep that part.
+    /// Sets one part of the parameter number `index`; nothing happens if the program does not keep that part. Setting the
+    /// value sets its bf16 copy too.
     ///
     /// # Errors
     /// If the machine fails.
@@ -144,10 +152,20 @@ impl<B: Backend> Session<B> {
     /// # Panics
     /// If the length differs.
     pub fn set_param(&mut self, index: usize, part: Part, x: &[f32]) -> Result<(), B::Error> {
-        match self.plan.param_slot(&self.plan.params[index], part) {
-            Some(slot) => self.backend.upload(&mut self.memory, slot, x),
-            None => Ok(()),
+        let slot = |part| self.plan.param_slot(&self.plan.params[index], part);
+        let (whole, copy) = match part {
+            Part::Value => (slot(Part::Value), slot(Part::Copy)),
+            Part::Copy => (None, slot(Part::Copy)),
+            Part::Grad | Part::Moment1 | Part::Moment2 | Part::Ema => (slot(part), None),
+        };
+        if let Some(slot) = whole {
+            self.backend.upload(&mut self.memory, slot, x)?;
         }
+        if let Some(slot) = copy {
+            let half: Vec<bf16> = x.iter().map(|&x| bf16::store(x)).collect();
+            self.backend.upload(&mut self.memory, slot, &half)?;
+        }
+        Ok(())
     }
 
     /// Sets the random key of the next run, if the program draws.
@@ -196,7 +214,6 @@ impl<B: Backend> Session<B> {
             let own = self.plan.param_slot(param, part)?;
             (own.region == slot.region && (own.offset..own.end()).contains(&at)).then(|| param.path.clone())
         };
-        let parts = [Part::Value, Part::Grad, Part::Moment1, Part::Moment2, Part::Ema];
-        parts.into_iter().find_map(|part| self.plan.params.iter().find_map(|param| owns(part, param)))
+        Part::ALL.into_iter().find_map(|part| self.plan.params.iter().find_map(|param| owns(part, param)))
     }
 }

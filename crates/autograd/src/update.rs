@@ -29,7 +29,7 @@ pub struct Update {
 
 impl Recorder {
     /// Appends the global norm of the gradient, and the optimizer with its clip and the moving average: AdamW averages in
-    /// the pass that moves the parameters, Muon's matrices are averaged after it. Rates travel in the
+    /// the pass that moves the parameters and writes their bf16 copies on the way; Muon's matrices follow after it. Rates travel in the
     /// input `hyper` (see [`Hyper`]). Returns the norm [1].
     ///
     /// # Panics
@@ -39,7 +39,7 @@ impl Recorder {
         assert!(self.grads.iter().any(Option::is_some), "record a backward pass before the optimizer");
         let hyper = self.input("hyper", &[Hyper::LEN], DType::F32);
         let layout = self.fix_layout();
-        let all = layout.len();
+        let all = layout.iter().filter(|&&p| self.grads[p].is_some()).count();
         let gradient = self.flat(Part::Grad, 0, all);
         let norm = self.one(Op::GlobalNorm, &[gradient]);
         let role = |rec: &Self, i: usize| rec.params[layout[i]].role;
@@ -53,12 +53,16 @@ impl Recorder {
             Optimizer::Muon { matrices: muon, rest } => {
                 self.adamw(AdamW { weight_decay: 0.0, ..rest }, update.ema, norm, hyper, 0, tables);
                 self.adamw(rest, update.ema, norm, hyper, tables, matrices);
-                for (at, &param) in layout.iter().enumerate().skip(matrices) {
+                for (at, &param) in layout.iter().enumerate().take(all).skip(matrices) {
                     self.muon(muon, norm, hyper, at, param);
                 }
                 if update.ema && matrices < all {
                     let [param, ema] = [Part::Value, Part::Ema].map(|part| self.flat(part, matrices, all));
                     self.modify(Op::Ema, &[param, hyper], vec![ema]);
+                }
+                if self.has_copies() && matrices < all {
+                    let [param, copy] = [Part::Value, Part::Copy].map(|part| self.flat(part, matrices, all));
+                    self.modify(Op::Cast { to: DType::Bf16 }, &[param], vec![copy]);
                 }
             }
         }
@@ -68,10 +72,16 @@ impl Recorder {
     fn adamw(&mut self, adamw: AdamW, ema: bool, norm: Var, hyper: Var, from: usize, to: usize) {
         if from < to {
             let gradient = self.flat(Part::Grad, from, to);
+            let copy = self.has_copies();
             let parts = [Part::Value, Part::Moment1, Part::Moment2].into_iter().chain(ema.then_some(Part::Ema));
+            let parts = parts.chain(copy.then_some(Part::Copy));
             let writes = parts.map(|part| self.flat(part, from, to)).collect();
-            self.modify(Op::AdamW { adamw, ema, copy: false }, &[gradient, norm, hyper], writes);
+            self.modify(Op::AdamW { adamw, ema, copy }, &[gradient, norm, hyper], writes);
         }
+    }
+
+    fn has_copies(&self) -> bool {
+        self.copies.iter().any(Option::is_some)
     }
 
     fn muon(&mut self, muon: Muon, norm: Var, hyper: Var, at: usize, param: usize) {
@@ -89,16 +99,21 @@ impl Recorder {
     fn flat(&mut self, part: Part, from: usize, to: usize) -> Var {
         let layout = self.fix_layout();
         let len = layout[from..to].iter().map(|&p| crate::plan::padded(self.params[p].shape)).sum();
-        self.node(Shape::new(&[len]), DType::F32, Place::Flat(part, from, to))
+        let dtype = if part == Part::Copy { DType::Bf16 } else { DType::F32 };
+        self.node(Shape::new(&[len]), dtype, Place::Flat(part, from, to))
     }
 
-    /// The parameters' order in memory: by role, so that each rule of the optimizer sees one flat run.
+    /// The parameters' order in memory: those with a gradient first, by role, so that each rule of the optimizer sees one flat
+    /// run of what it moves; then those that have a bf16 copy.
     pub(crate) fn fix_layout(&mut self) -> Vec<usize> {
-        let params = &self.params;
+        let (params, grads, copies) = (&self.params, &self.grads, &self.copies);
         self.layout
             .get_or_insert_with(|| {
                 let mut order: Vec<usize> = (0..params.len()).collect();
-                order.sort_by_key(|&i| (params[i].role, i));
+                order.sort_by_key(|&i| {
+                    let trained = grads[i].is_some();
+                    (!trained, !trained && copies[i].is_none(), params[i].role, i)
+                });
                 order
             })
             .clone()

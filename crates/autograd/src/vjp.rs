@@ -39,7 +39,7 @@ impl Recorder {
 
     /// Adds `dx` to the gradient of `x`; `dx` is a tensor of its own if its number is at least `fresh`.
     fn collect(&mut self, grads: &mut [Option<Var>], x: Var, dx: Var, fresh: usize) {
-        let Place::Param(param) = self.nodes[x.0 as usize].place else {
+        let (Place::Param(param) | Place::Copy(param)) = self.nodes[x.0 as usize].place else {
             let sum = match grads[x.0 as usize] {
                 None => dx,
                 Some(before) => self.add(before, dx),

@@ -178,7 +178,7 @@ impl Encoder {
     /// Hidden states [batch, len, d_model] from inputs of that shape. `t` [batch] in [0, 1] where time is given; `visible`
     /// u32 [batch, len] hides padding.
     pub fn body(&self, rec: &mut Recorder, x: Var, t: Option<Var>, visible: Option<Var>) -> Var {
-        let mut x = x;
+        let mut x = rec.cast(x, rec.precision());
         if self.positions.learned() {
             let len = rec.shape(x).dim(1);
             let p = rec.table("positions.weight", &[len, self.d_model], Init::Normal { std: 0.02 });
@@ -206,19 +206,27 @@ impl Encoder {
             NormPlace::Pre => {
                 let h = self.normalise(rec, &name("norm1"), x);
                 let h = self.attention(rec, layer, h, visible);
-                let x = rec.add(x, h);
-                let h = self.normalise(rec, &name("norm2"), x);
+                let (x, h) = self.add_norm(rec, &name("norm2"), x, h);
                 let h = self.feed_forward(rec, layer, h);
+                let h = rec.dropout(h, self.dropout);
                 rec.add(x, h)
             }
             NormPlace::Post => {
                 let h = self.attention(rec, layer, x, visible);
-                let x = rec.add(x, h);
-                let x = self.normalise(rec, &name("norm1"), x);
+                let (_, x) = self.add_norm(rec, &name("norm1"), x, h);
                 let h = self.feed_forward(rec, layer, x);
-                let x = rec.add(x, h);
-                self.normalise(rec, &name("norm2"), x)
+                let (_, x) = self.add_norm(rec, &name("norm2"), x, h);
+                x
             }
+        }
+    }
+
+    /// s = x + dropout(h), and its norm.
+    fn add_norm(&self, rec: &mut Recorder, name: &str, x: Var, h: Var) -> (Var, Var) {
+        let (gain, shift) = self.norm_params(rec, name);
+        match self.norm {
+            Norm::Rms => rec.add_rms_norm(x, h, self.dropout, Some(gain), EPS),
+            Norm::Layer => rec.add_layer_norm(x, h, self.dropout, Some(gain), shift, EPS),
         }
     }
 
@@ -235,8 +243,7 @@ impl Encoder {
             qkv = rec.rotary(qkv, heads, 10_000.0);
         }
         let y = rec.attention(qkv, heads, AttentionMask::Full, visible);
-        let y = self.linear(rec, &format!("{name}.out_proj"), y, d, Activation::None, self.residual_init(d));
-        rec.dropout(y, self.dropout)
+        self.linear(rec, &format!("{name}.out_proj"), y, d, Activation::None, self.residual_init(d))
     }
 
     fn feed_forward(&self, rec: &mut Recorder, layer: usize, x: Var) -> Var {
@@ -244,8 +251,7 @@ impl Encoder {
         let h = self.linear(rec, &name("linear1"), x, self.d_ff, self.activation.into(), fan_in(self.d_model));
         let h = rec.dropout(h, self.dropout);
         let init = self.residual_init(self.d_ff);
-        let y = self.linear(rec, &name("linear2"), h, self.d_model, Activation::None, init);
-        rec.dropout(y, self.dropout)
+        self.linear(rec, &name("linear2"), h, self.d_model, Activation::None, init)
     }
 
     /// Branches of a pre-norm block begin at zero: the block begins as the identity.
@@ -264,14 +270,18 @@ impl Encoder {
     }
 
     fn normalise(&self, rec: &mut Recorder, name: &str, x: Var) -> Var {
-        let gain = rec.param(&format!("{name}.weight"), &[self.d_model], Init::Ones);
+        let (gain, shift) = self.norm_params(rec, name);
         match self.norm {
             Norm::Rms => rec.rms_norm(x, Some(gain), EPS),
-            Norm::Layer => {
-                let shift = self.bias.then(|| rec.param(&format!("{name}.bias"), &[self.d_model], Init::Zeros));
-                rec.layer_norm(x, Some(gain), shift, EPS)
-            }
+            Norm::Layer => rec.layer_norm(x, Some(gain), shift, EPS),
         }
+    }
+
+    /// The gain of a norm, and its shift where it has one.
+    fn norm_params(&self, rec: &mut Recorder, name: &str) -> (Var, Option<Var>) {
+        let gain = rec.param(&format!("{name}.weight"), &[self.d_model], Init::Ones);
+        let shifted = self.norm == Norm::Layer && self.bias;
+        (gain, shifted.then(|| rec.param(&format!("{name}.bias"), &[self.d_model], Init::Zeros)))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::encoder::{Encoder, TimeInput, config, fan_in};
 use crate::{Dit, Error};
-use galatea_autograd::{Activation, Init, Recorder, Var};
+use galatea_autograd::{Activation, DType, Init, Recorder, Var};
 use serde::{Deserialize, Serialize};
 
 /// A denoiser's architecture: what `[model]` says in a configuration and `config.json` in a checkpoint.
@@ -61,7 +61,7 @@ impl Model {
         }
     }
 
-    /// Logits [batch, len, vocab] of ids u32 [batch, len] at the time values `time` [batch].
+    /// Logits f32 [batch, len, vocab] of ids u32 [batch, len] at the time values `time` [batch].
     pub fn logits(&self, rec: &mut Recorder, vocab: usize, ids: Var, time: Var, visible: Option<Var>) -> Var {
         match self {
             Model::Encoder(encoder) => {
@@ -71,9 +71,13 @@ impl Model {
                 let h = encoder.body(rec, x, Some(time), visible);
                 let w = rec.table("lm_head.weight", &[vocab, d], Init::Zeros);
                 let b = rec.param("lm_head.bias", &[vocab], Init::Zeros);
-                rec.linear(h, w, Some(b), Activation::None)
+                let logits = rec.linear(h, w, Some(b), Activation::None);
+                rec.cast(logits, DType::F32)
             }
-            Model::Dit(dit) => dit.logits(rec, vocab, ids, time, visible),
+            Model::Dit(dit) => {
+                let logits = dit.logits(rec, vocab, ids, time, visible);
+                rec.cast(logits, DType::F32)
+            }
         }
     }
 
