@@ -4,7 +4,7 @@
 //! and a head that the seed's loss never trains.
 
 use crate::{Launch, launches};
-use galatea_autograd::{Activation, AdamW, DType, Hyper, Init, Optimizer, Part, Plan, Recorder, Session, Update, Var};
+use galatea_autograd::{AdamW, DType, Hyper, Init, Optimizer, Part, Plan, Recorder, Session, Update, Var};
 use galatea_kernels::{Cost, Cpu, Isa};
 use galatea_models::weights::{Weights, export, import};
 use galatea_models::{Encoder, Nonlinearity, Norm, NormPlace, Positions, TimeInput};
@@ -156,6 +156,7 @@ impl Training {
 pub struct Sampling {
     session: Session<Cpu>,
     canvas: Var,
+    masked: Var,
     drawn: Var,
     log_p: Var,
     batch: usize,
@@ -179,19 +180,19 @@ impl Sampling {
             return Err(format!("steps are 1 to len = {len}, so that each decides a position; found {steps}"));
         }
         let mut rec = recorder(dtype)?;
-        let (canvas, drawn, log_p) = Self::record(&mut rec, batch, len);
+        let (canvas, masked, drawn, log_p) = Self::record(&mut rec, batch, len);
         let session = session(rec.finish(&[drawn, log_p]), threads, weights)?;
-        Ok(Self { session, canvas, drawn, log_p, batch, len, steps, key: 0 })
+        Ok(Self { session, canvas, masked, drawn, log_p, batch, len, steps, key: 0 })
     }
 
-    /// One denoising step: ids, drawn ids and their log-probabilities.
-    fn record(rec: &mut Recorder, batch: usize, len: usize) -> (Var, Var, Var) {
+    /// One denoising step: ids, flags of the masked rows, drawn ids and their log-probabilities.
+    fn record(rec: &mut Recorder, batch: usize, len: usize) -> (Var, Var, Var, Var) {
         let canvas = rec.input("canvas", &[batch, len], DType::U32);
+        let masked = rec.input("masked", &[batch, len], DType::U32);
         let h = Self::backbone(rec, canvas);
         let (weight, bias) = head(rec);
-        let logits = rec.linear(h, weight, Some(bias), Activation::None);
-        let (drawn, log_p, _) = rec.sample_tokens(logits, 1.0, Some(MASK));
-        (canvas, drawn, log_p)
+        let (drawn, log_p, _) = rec.linear_sample(h, (weight, Some(bias)), masked, 1.0, Some(MASK));
+        (canvas, masked, drawn, log_p)
     }
 
     fn backbone(rec: &mut Recorder, canvas: Var) -> Var {
@@ -230,6 +231,8 @@ impl Sampling {
     fn step(&mut self, ids: &mut [u32], step: usize) {
         self.key += 1;
         self.session.write(self.canvas, ids).expect("an upload in memory");
+        let masked: Vec<u32> = ids.iter().map(|&id| u32::from(id == MASK)).collect();
+        self.session.write(self.masked, &masked).expect("an upload in memory");
         self.session.set_rng(SEED, self.key).expect("an upload in memory");
         self.session.run().expect("a program in memory");
         let drawn = self.session.read::<u32>(self.drawn).expect("a download in memory");

@@ -70,6 +70,9 @@ pub fn cost(inst: &Inst) -> Cost {
         Op::Dropout { .. } => 16 * write(0),
         Op::CrossEntropy { .. } => 4 * read(0),
         Op::CrossEntropyGrad { .. } => 4 * read(0),
+        // Of all rows: which are live is known only in a run.
+        Op::LinearCrossEntropy { .. } | Op::LinearSample { .. } => 2 * read(0) * inst.reads[1].shape.dim(0) as u64,
+        Op::LinearCrossEntropyGrad { .. } => 6 * read(0) * inst.reads[1].shape.dim(0) as u64,
         Op::UniformNelbo => 8 * read(0),
         Op::UniformNelboGrad => 10 * read(0),
         Op::SquaredError => 3 * read(0),

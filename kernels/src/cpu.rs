@@ -305,6 +305,32 @@ fn execute(cores: &Cores, memory: &Memory, inst: &Inst) {
         Op::CrossEntropyGrad { forbid } => {
             ops::cross_entropy::backward(cores, forbid, read(0), ids(1), read(2), read(3), read(4), write(0));
         }
+        Op::LinearCrossEntropy { bias, forbid } => real!(dtype(0), X => {
+            let (b, p) = (bias.then(|| read(2)), 2 + usize::from(bias));
+            let head = ops::head::Head { w: at.read::<X>(1), b, forbid, d: cols(0) };
+            let (numbers, targets, x) = (write_ids(3), write_ids(4), at.write(5));
+            let scratch = ops::head::Forward { numbers, targets, x, logits: write(6), joined: write(7), parts: write(8) };
+            let (loss, nll, lse) = (write(0), write(1), write(2));
+            ops::head::forward(cores, head, at.read(0), ids(p), read(p + 1), loss, nll, lse, scratch);
+        }),
+        Op::LinearCrossEntropyGrad { bias, forbid } => real!(dtype(0), X => {
+            let (b, p) = (bias.then(|| read(2)), 2 + usize::from(bias));
+            let head = ops::head::Head { w: at.read::<X>(1), b, forbid, d: cols(0) };
+            let (dx, dw, db) = (at.write(0), write(1), bias.then(|| write(2)));
+            let scratch =
+                ops::head::Backward { numbers: write_ids(p), x: at.write(p + 1), chunk: at.write(p + 2), dx: write(p + 3) };
+            let (target, weight, lse, dloss) = (ids(p), read(p + 1), read(p + 2), read(p + 3));
+            ops::head::backward(cores, head, at.read(0), target, weight, lse, dloss, dx, dw, db, scratch);
+        }),
+        Op::LinearSample { bias, stream, temperature, forbid } => real!(dtype(0), X => {
+            let (b, p) = (bias.then(|| read(2)), 2 + usize::from(bias));
+            let head = ops::head::Head { w: at.read::<X>(1), b, forbid, d: cols(0) };
+            let scratch =
+                ops::head::Scratch { numbers: write_ids(3), x: at.write(4), drawn: write(5), parts: write(6) };
+            let (tokens, log_p, entropy) = (write_ids(0), write(1), write(2));
+            let law = (stream, temperature);
+            ops::head::sample(cores, head, law, at.read(0), ids(p), ids(p + 1), tokens, log_p, entropy, scratch);
+        }),
         Op::UniformNelbo => {
             let (loss, nelbo, lse) = (write(0), write(1), write(2));
             ops::uniform_nelbo::forward(cores, read(0), ids(1), ids(2), read(3), read(4), loss, nelbo, lse);

@@ -374,6 +374,35 @@ pub enum Op {
         /// A column that has probability zero.
         forbid: Option<u32>,
     },
+    /// The cross-entropy of u = x w^T + b without u in memory, for the rows whose weight is not zero. Reads x [.., d], w [v, d],
+    /// b [v] if `bias`, target u32 [..], weight [..]; writes loss [1] = sum_n weight_n nll_n, nll [..], lse [..] (0 for the other
+    /// rows), then scratch.
+    LinearCrossEntropy {
+        /// Whether b is read.
+        bias: bool,
+        /// A column that has probability zero (the mask id).
+        forbid: Option<u32>,
+    },
+    /// Reads x, w, b if `bias`, target, weight, lse, dloss [1]; writes dx, dw [v, d], db [v] if `bias`, then scratch.
+    LinearCrossEntropyGrad {
+        /// Whether b is read and db written.
+        bias: bool,
+        /// As in the forward pass.
+        forbid: Option<u32>,
+    },
+    /// A draw from softmax((x w^T + b) / temperature) for the rows whose flag `live` is not zero. Reads x [.., d], w [v, d], b [v]
+    /// if `bias`, live u32 [..], rng; writes ids u32 [..], log_p [..], entropy [..] as [`Op::SampleTokens`] (0 for the other
+    /// rows), then scratch.
+    LinearSample {
+        /// Whether b is read.
+        bias: bool,
+        /// Stream of the draws.
+        stream: u32,
+        /// Divides the logits; 0 takes the largest.
+        temperature: f32,
+        /// A column that has probability zero.
+        forbid: Option<u32>,
+    },
     /// loss = sum_n w nelbo_n: the uniform-state NELBO rate per token in Duo's one-pass form, alpha_bar' left to w (w =
     /// -alpha_bar'(t) times the row's weight). Reads logits [b,l,v], x_0 u32 [b,l], x_t u32 [b,l], alpha_bar [b], w [b];
     /// writes loss [1], nelbo [b,l] (unweighted), lse [b,l].
@@ -456,6 +485,9 @@ impl Op {
             Op::MaskedWeight { .. } => "masked_weight",
             Op::CrossEntropy { .. } => "cross_entropy",
             Op::CrossEntropyGrad { .. } => "cross_entropy_grad",
+            Op::LinearCrossEntropy { .. } => "linear_cross_entropy",
+            Op::LinearCrossEntropyGrad { .. } => "linear_cross_entropy_grad",
+            Op::LinearSample { .. } => "linear_sample",
             Op::UniformNelbo => "uniform_nelbo",
             Op::UniformNelboGrad => "uniform_nelbo_grad",
             Op::SquaredError => "squared_error",

@@ -28,6 +28,7 @@ use DType::{Bf16, F32, U32};
 pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
     let same = |i: usize| reads[i];
     let f = |dims: &[usize]| (Shape::new(dims), F32);
+    let u = |dims: &[usize]| (Shape::new(dims), U32);
     let scalar = f(&[1]);
     let check = |ok: bool, expected: &'static str| if ok { Ok(()) } else { Err(mismatch(op, expected, reads)) };
     let arity = |n: usize, types: &[DType], expected: &'static str| {
@@ -311,6 +312,43 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
             check(reads[0].0.rows() == reads[1].0.len() && reads[2].0 == reads[3].0 && is(4, &[1]), E)?;
             vec![same(0)]
         }
+        Op::LinearCrossEntropy { bias, .. } => {
+            const E: &str = "x [.., d], w [v, d] of its type, b [v] with a bias, target u32 [..], weight [..]";
+            let b: &[DType] = if bias { &[F32] } else { &[] };
+            arity(4 + b.len(), &[&[real(0), real(0)], b, &[U32, F32]].concat(), E)?;
+            let (n, v, d) = head(reads, E, bias, op)?;
+            let p = 2 + b.len();
+            check(reads[p].0.len() == n && reads[p + 1].0.len() == n, E)?;
+            let lead = reads[p + 1].0;
+            let scratch = [u(&[n]), u(&[n]), (Shape::new(&[n, d]), real(0)), f(&[n]), f(&[n, 2])];
+            let outputs = [scalar, (lead, F32), (lead, F32)];
+            outputs.into_iter().chain(scratch).chain([f(&[n, 4 * crate::ops::head::parts(v)])]).collect()
+        }
+        Op::LinearCrossEntropyGrad { bias, .. } => {
+            const E: &str =
+                "x [.., d], w [v, d] of its type, b [v] with a bias, target u32 [..], weight, lse [..], dloss [1]";
+            let b: &[DType] = if bias { &[F32] } else { &[] };
+            arity(6 + b.len(), &[&[real(0), real(0)], b, &[U32, F32, F32, F32]].concat(), E)?;
+            let (n, v, d) = head(reads, E, bias, op)?;
+            let p = 2 + b.len();
+            check((p..p + 3).all(|i| reads[i].0.len() == n) && is(p + 3, &[1]), E)?;
+            let chunk = v.min(crate::ops::head::CHUNK);
+            let outputs = [same(0), f(&[v, d])].into_iter().chain(bias.then(|| f(&[v])));
+            let scratch = [(Shape::new(&[n, d]), real(0)), (Shape::new(&[n, chunk]), real(0)), f(&[n, d])];
+            outputs.chain([u(&[n])]).chain(scratch).collect()
+        }
+        Op::LinearSample { bias, .. } => {
+            const E: &str = "x [.., d], w [v, d] of its type, b [v] with a bias, live u32 [..], rng u32 [4]";
+            let b: &[DType] = if bias { &[F32] } else { &[] };
+            arity(4 + b.len(), &[&[real(0), real(0)], b, &[U32, U32]].concat(), E)?;
+            let (n, v, d) = head(reads, E, bias, op)?;
+            let p = 2 + b.len();
+            check(reads[p].0.len() == n && is(p + 1, &[4]), E)?;
+            let lead = reads[p].0;
+            let scratch =
+                [u(&[n]), (Shape::new(&[n, d]), real(0)), f(&[n, 3]), f(&[n, 4 * crate::ops::head::parts(v)])];
+            [(lead, U32), (lead, F32), (lead, F32)].into_iter().chain(scratch).collect()
+        }
         Op::UniformNelbo => {
             const E: &str = "logits [b, l, v], x_0 u32 [b, l], x_t u32 [b, l], alpha_bar [b], w [b]";
             arity(5, &[F32, U32, U32, F32, F32], E)?;
@@ -370,6 +408,14 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
             vec![same(0)]
         }
     })
+}
+
+/// (rows, columns, width) of a head x [.., d], w [v, d], b [v].
+fn head(reads: &[Kind], expected: &'static str, bias: bool, op: &Op) -> Result<(usize, usize, usize), ShapeError> {
+    let (x, w) = (reads[0].0, reads[1].0);
+    let fits =
+        x.rank() >= 2 && w.rank() == 2 && x.cols() == w.cols() && (!bias || reads[2].0 == Shape::new(&[w.dim(0)]));
+    if fits { Ok((x.rows(), w.dim(0), w.cols())) } else { Err(mismatch(op, expected, reads)) }
 }
 
 fn mismatch(op: &Op, expected: &'static str, reads: &[Kind]) -> ShapeError {

@@ -241,6 +241,41 @@ impl Recorder {
         (out[0], out[1])
     }
 
+    /// [`Recorder::cross_entropy`] of x w^T + b whose logits are never in memory, over the rows whose weight is not zero (the
+    /// nll of the others is 0): x [.., d], w [v, d], b [v].
+    #[track_caller]
+    pub fn linear_cross_entropy(
+        &mut self,
+        x: Var,
+        (w, b): (Var, Option<Var>),
+        target: Var,
+        weight: Var,
+        forbid: Option<u32>,
+    ) -> (Var, Var) {
+        let (x, w) = (self.narrow(x), self.weight(w));
+        let reads: Vec<Var> = [x, w].into_iter().chain(b).chain([target, weight]).collect();
+        let out = self.call(Op::LinearCrossEntropy { bias: b.is_some(), forbid }, &reads);
+        (out[0], out[1])
+    }
+
+    /// [`Recorder::sample_tokens`] from x w^T + b whose logits are never in memory, for the rows whose flag `live` u32 [..] is
+    /// not zero; 0 for the others.
+    #[track_caller]
+    pub fn linear_sample(
+        &mut self,
+        x: Var,
+        (w, b): (Var, Option<Var>),
+        live: Var,
+        temperature: f32,
+        forbid: Option<u32>,
+    ) -> (Var, Var, Var) {
+        let (x, w) = (self.narrow(x), self.weight(w));
+        let (rng, stream) = (self.rng(), self.stream());
+        let reads: Vec<Var> = [x, w].into_iter().chain(b).chain([live, rng]).collect();
+        let out = self.call(Op::LinearSample { bias: b.is_some(), stream, temperature, forbid }, &reads);
+        (out[0], out[1], out[2])
+    }
+
     /// (sum of w nelbo [1], nelbo [b, l]): the uniform-state NELBO rate of logits [b, l, v]; w [b] carries -alpha_bar'(t).
     #[track_caller]
     pub fn uniform_nelbo(&mut self, logits: Var, x_0: Var, x_t: Var, alpha_bar: Var, w: Var) -> (Var, Var) {

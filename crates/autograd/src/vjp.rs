@@ -141,6 +141,12 @@ fn vjp(rec: &mut Recorder, call: &Call, dy: Var, second: Option<Var>) -> Vec<(Va
         Op::CrossEntropy { forbid } => {
             vec![(r[0], rec.one(Op::CrossEntropyGrad { forbid }, &[r[0], r[1], r[2], w[1], dy]))]
         }
+        Op::LinearCrossEntropy { bias, forbid } => {
+            let p = 2 + usize::from(bias);
+            let reads: Vec<Var> = r[..p].iter().copied().chain([r[p], r[p + 1], w[2], dy]).collect();
+            let grads = rec.call(Op::LinearCrossEntropyGrad { bias, forbid }, &reads);
+            r[..p].iter().copied().zip(grads).collect()
+        }
         Op::UniformNelbo => {
             let reads = [r[0], r[1], r[2], r[3], r[4], w[2], dy];
             vec![(r[0], rec.one(Op::UniformNelboGrad, &reads))]
@@ -149,7 +155,11 @@ fn vjp(rec: &mut Recorder, call: &Call, dy: Var, second: Option<Var>) -> Vec<(Va
             let grads = rec.call(Op::SquaredErrorGrad, &[r[0], r[1], r[2], dy]);
             r.iter().copied().zip(grads).collect()
         }
-        Op::TimeFeatures { .. } | Op::CorruptTokens { .. } | Op::MaskedWeight { .. } | Op::SampleTokens { .. } => {
+        Op::TimeFeatures { .. }
+        | Op::CorruptTokens { .. }
+        | Op::MaskedWeight { .. }
+        | Op::SampleTokens { .. }
+        | Op::LinearSample { .. } => {
             panic!("{} reads nothing that a parameter moves", call.op.name())
         }
         Op::AttentionCached { .. } => panic!("attention_cached is for decoding and has no gradient"),
@@ -169,6 +179,7 @@ fn vjp(rec: &mut Recorder, call: &Call, dy: Var, second: Option<Var>) -> Vec<(Va
         | Op::AttentionGrad { .. }
         | Op::CorruptGaussianGrad
         | Op::CrossEntropyGrad { .. }
+        | Op::LinearCrossEntropyGrad { .. }
         | Op::UniformNelboGrad
         | Op::SquaredErrorGrad
         | Op::GlobalNorm

@@ -3,8 +3,8 @@
 //! # Source
 //! Peebles & Xie 2023 (adaLN-zero); Lou et al. 2024 and Sahoo et al. 2024 for text.
 
-use crate::Error;
 use crate::encoder::{config, fan_in};
+use crate::{Error, Head};
 use galatea_autograd::{Activation, AttentionMask, Chunk, Init, Recorder, Var};
 use serde::{Deserialize, Serialize};
 
@@ -61,8 +61,8 @@ impl Dit {
         Ok(())
     }
 
-    /// Logits [batch, len, vocab] of ids u32 [batch, len] under total noise `sigma` [batch] = -ln alpha_bar.
-    pub fn logits(&self, rec: &mut Recorder, vocab: usize, ids: Var, sigma: Var, visible: Option<Var>) -> Var {
+    /// What the head reads for ids u32 [batch, len] under total noise `sigma` [batch] = -ln alpha_bar, and the head.
+    pub fn hidden(&self, rec: &mut Recorder, vocab: usize, ids: Var, sigma: Var, visible: Option<Var>) -> (Var, Head) {
         let (d, c) = (self.d_model, self.cond_dim);
         let table = rec.table("vocab_embed.embedding", &[vocab, d], Init::Normal { std: 0.02 });
         let mut x = rec.embedding(ids, table);
@@ -77,7 +77,7 @@ impl Dit {
         let h = rec.modulate(h, m, chunk(0, 2), chunk(1, 2));
         let w = rec.table("output_layer.linear.weight", &[vocab, d], Init::Zeros);
         let b = rec.param("output_layer.linear.bias", &[vocab], Init::Zeros);
-        rec.linear(h, w, Some(b), Activation::None)
+        (h, Head { w, b })
     }
 
     fn block(&self, rec: &mut Recorder, n: usize, x: Var, cond: Var, visible: Option<Var>) -> Var {

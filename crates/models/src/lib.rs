@@ -14,4 +14,4 @@ pub use denoiser::{NetDenoiser, NetEmbeddingDenoiser};
 pub use dit::Dit;
 pub use encoder::{Encoder, Nonlinearity, Norm, NormPlace, Positions, TimeInput};
 pub use error::Error;
-pub use model::{Model, Rounding};
+pub use model::{Head, Model, Rounding};

@@ -15,6 +15,15 @@ pub enum Model {
     Dit(Dit),
 }
 
+/// The last layer, from hidden states to logits: what a fused loss or sampler reads instead of logits.
+#[derive(Clone, Copy, Debug)]
+pub struct Head {
+    /// W [vocab, d_model].
+    pub w: Var,
+    /// b [vocab].
+    pub b: Var,
+}
+
 /// The tensors of a Gaussian model that rounding shares: the embedding table and the head's bias.
 #[derive(Clone, Copy, Debug)]
 pub struct Rounding {
@@ -61,8 +70,8 @@ impl Model {
         }
     }
 
-    /// Logits f32 [batch, len, vocab] of ids u32 [batch, len] at the time values `time` [batch].
-    pub fn logits(&self, rec: &mut Recorder, vocab: usize, ids: Var, time: Var, visible: Option<Var>) -> Var {
+    /// What the head reads, [batch, len, d_model], for ids u32 [batch, len] at the time values `time` [batch]; and the head.
+    pub fn hidden(&self, rec: &mut Recorder, vocab: usize, ids: Var, time: Var, visible: Option<Var>) -> (Var, Head) {
         match self {
             Model::Encoder(encoder) => {
                 let d = encoder.d_model;
@@ -70,15 +79,17 @@ impl Model {
                 let x = rec.embedding(ids, table);
                 let h = encoder.body(rec, x, Some(time), visible);
                 let w = rec.table("lm_head.weight", &[vocab, d], Init::Zeros);
-                let b = rec.param("lm_head.bias", &[vocab], Init::Zeros);
-                let logits = rec.linear(h, w, Some(b), Activation::None);
-                rec.cast(logits, DType::F32)
+                (h, Head { w, b: rec.param("lm_head.bias", &[vocab], Init::Zeros) })
             }
-            Model::Dit(dit) => {
-                let logits = dit.logits(rec, vocab, ids, time, visible);
-                rec.cast(logits, DType::F32)
-            }
+            Model::Dit(dit) => dit.hidden(rec, vocab, ids, time, visible),
         }
+    }
+
+    /// Logits f32 [batch, len, vocab] of ids u32 [batch, len] at the time values `time` [batch].
+    pub fn logits(&self, rec: &mut Recorder, vocab: usize, ids: Var, time: Var, visible: Option<Var>) -> Var {
+        let (h, Head { w, b }) = self.hidden(rec, vocab, ids, time, visible);
+        let logits = rec.linear(h, w, Some(b), Activation::None);
+        rec.cast(logits, DType::F32)
     }
 
     /// The encoder, which alone denoises embeddings.

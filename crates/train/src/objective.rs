@@ -117,8 +117,8 @@ impl Objective {
     fn masked(&self, rec: &mut Recorder, Inputs { x_0, time, weight, level, .. }: Inputs) -> Batch {
         let x_t = rec.corrupt_tokens(x_0, level, Limit::Mask(self.mask()));
         let w = rec.masked_weight(x_t, weight, self.mask());
-        let logits = self.model.logits(rec, self.network_vocab(), x_t, time, None);
-        let (loss, nll) = rec.cross_entropy(logits, x_0, w, Some(self.mask()));
+        let (h, head) = self.model.hidden(rec, self.network_vocab(), x_t, time, None);
+        let (loss, nll) = rec.linear_cross_entropy(h, (head.w, Some(head.b)), x_0, w, Some(self.mask()));
         Batch { x_0, time, level, weight, loss, value: nll, token_weight: Some(w) }
     }
 

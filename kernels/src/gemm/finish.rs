@@ -73,17 +73,14 @@ impl<'a> Output<'a> {
     }
 }
 
-impl Finish<'_> {
-    /// Finishes the tile of `rows` rows at (i, j): `tile` holds rows of `width` f32, the first `cols` of which count.
-    pub(super) fn tile(
-        &self,
-        isa: Isa,
-        (i, j): (usize, usize),
-        rows: usize,
-        cols: usize,
-        tile: &mut [f32],
-        width: usize,
-    ) {
+/// What takes the finished tiles of a product.
+pub(crate) trait Sink: Sync {
+    /// Takes the tile of `rows` rows at (i, j): `tile` holds rows of `width` f32, the first `cols` of which count.
+    fn tile(&self, isa: Isa, at: (usize, usize), rows: usize, cols: usize, tile: &mut [f32], width: usize);
+}
+
+impl Sink for Finish<'_> {
+    fn tile(&self, isa: Isa, (i, j): (usize, usize), rows: usize, cols: usize, tile: &mut [f32], width: usize) {
         for (r, row) in tile.chunks_exact_mut(width).enumerate().take(rows) {
             let (row, at) = (&mut row[..cols], (i + r) * self.n + j);
             if self.scale != 1.0 {

@@ -17,6 +17,7 @@ pub use finish::Epilogue;
 
 use crate::cpu::Cores;
 use crate::isa::Isa;
+pub(crate) use finish::Sink;
 use finish::{Finish, Output};
 use galatea_tensor::bf16;
 use pack::{Ahead, Order, Part, Word, pack};
@@ -313,6 +314,23 @@ pub fn product<'a>(
     gemm(cores, precision, shape, a, b, c.into(), Epilogue::default());
 }
 
+/// Hands every finished tile of op(A) op(B) to `sink`, each once; returns the columns of a tile (the last may have fewer).
+///
+/// # Panics
+/// As [`gemm`].
+pub(crate) fn product_into(
+    cores: &Cores,
+    precision: Precision,
+    shape: (usize, usize, usize),
+    a: Factor<'_>,
+    b: Factor<'_>,
+    sink: &dyn Sink,
+) -> usize {
+    let unit = Unit::choose(cores.isa, precision);
+    run_into(cores, unit, shape, a, b, sink);
+    unit.tile().1
+}
+
 fn run(
     cores: &Cores,
     unit: Unit,
@@ -322,8 +340,6 @@ fn run(
     c: ElementsMut<'_>,
     epilogue: Epilogue<'_>,
 ) {
-    a.check(m, k);
-    b.check(k, n);
     let whole = |what: &str, len: usize, expected: usize| assert_eq!(len, expected, "{what} of a {m} x {n} product");
     whole("C", c.len(), m * n);
     epilogue.bias.iter().for_each(|bias| whole("the bias", bias.len(), n));
@@ -331,7 +347,19 @@ fn run(
     epilogue.residual.iter().for_each(|(_, x)| whole("the residual", x.len(), m * n));
     let Epilogue { scale, bias, activation, u, residual, accumulate } = epilogue;
     let (u, c) = (u.map(Output::new), Output::new(c));
-    let finish = Finish { scale, bias, activation, u, residual, accumulate, c, n };
+    run_into(cores, unit, (m, n, k), a, b, &Finish { scale, bias, activation, u, residual, accumulate, c, n });
+}
+
+fn run_into(
+    cores: &Cores,
+    unit: Unit,
+    (m, n, k): (usize, usize, usize),
+    a: Factor<'_>,
+    b: Factor<'_>,
+    sink: &dyn Sink,
+) {
+    a.check(m, k);
+    b.check(k, n);
     let blocking = Blocking::new(unit, (m, n, k));
     let (row_tasks, col_tasks) = (m.div_ceil(blocking.rows), n.div_ceil(blocking.cols));
     cores.pool.run(row_tasks * col_tasks, &|task| {
@@ -340,7 +368,7 @@ fn run(
         let cols = (j, (j + blocking.cols).min(n));
         let (isa, depth, stride) =
             (cores.isa, blocking.depth, cores.pool.threads().div_ceil(row_tasks) * blocking.cols);
-        let task = Task { isa, unit, rows, cols, stride, n, k, depth, a, b, finish: &finish };
+        let task = Task { isa, unit, rows, cols, stride, n, k, depth, a, b, sink };
         BUFFERS.with_borrow_mut(|buffers| match unit {
             Unit::Vectors(_) => task.run(buffers),
             Unit::Tiles(tiles) => tiles.with(|| task.run(buffers)),
@@ -361,7 +389,7 @@ struct Task<'a> {
     depth: usize,
     a: Factor<'a>,
     b: Factor<'a>,
-    finish: &'a Finish<'a>,
+    sink: &'a dyn Sink,
 }
 
 impl Task<'_> {
@@ -429,7 +457,7 @@ impl Task<'_> {
                     }
                     if ks.1 == self.k {
                         let rows = (self.rows.1 - i).min(tile_rows);
-                        self.finish.tile(self.isa, (i, j), rows, cols.1 - cols.0, tile, tile_cols);
+                        self.sink.tile(self.isa, (i, j), rows, cols.1 - cols.0, tile, tile_cols);
                     }
                 }
             }

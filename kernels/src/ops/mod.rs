@@ -15,6 +15,7 @@ pub mod ema;
 pub mod embedding;
 pub mod gate;
 pub mod global_norm;
+pub mod head;
 pub mod layer_norm;
 pub mod linear;
 pub mod masked_weight;
