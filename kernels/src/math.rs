@@ -148,6 +148,30 @@ fn pairwise(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
+/// N elements of a row in registers: all of them if `WHOLE`, else as many as there are, and zeros.
+#[inline(always)]
+pub fn lanes<const N: usize, const WHOLE: bool, X: Real>(x: &[X]) -> [f32; N] {
+    let mut lanes = [0.0; N];
+    if WHOLE {
+        let x = x.first_chunk::<N>().expect("a whole piece of a row");
+        lanes.iter_mut().zip(x).for_each(|(lane, x)| *lane = x.load());
+    } else {
+        lanes.iter_mut().zip(x).for_each(|(lane, x)| *lane = x.load());
+    }
+    lanes
+}
+
+/// The way back: x = the lanes, all of them if `WHOLE`, else as many as x has.
+#[inline(always)]
+pub fn store<const N: usize, const WHOLE: bool, X: Real>(lanes: &[f32; N], x: &mut [X]) {
+    if WHOLE {
+        let x = x.first_chunk_mut::<N>().expect("a whole piece of a row");
+        x.iter_mut().zip(lanes).for_each(|(x, lane)| *x = X::store(*lane));
+    } else {
+        x.iter_mut().zip(lanes).for_each(|(x, lane)| *x = X::store(*lane));
+    }
+}
+
 /// out = f(x, y, z), element by element.
 #[inline(always)]
 pub fn map<O: Real, X: Real, Y: Real, Z: Real>(
