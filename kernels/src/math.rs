@@ -127,13 +127,23 @@ pub fn sums<const K: usize, X: Real, Y: Real, Z: Real>(
             }
         }
     }
-    for (j, ((x, y), z)) in x.iter().zip(y).zip(z).enumerate() {
-        let terms = f(x.load(), y.load(), z.load());
-        for k in 0..K {
-            lanes[k][j] += terms[k];
+    if !x.is_empty() {
+        // Whole vectors, so that the lanes stay in registers; what is beyond the end adds nothing.
+        let rest = x.len();
+        let (x, y, z) = (padded::<X>(x), padded::<Y>(y), padded::<Z>(z));
+        for j in 0..LANES {
+            let terms = f(x[j], y[j], z[j]);
+            for k in 0..K {
+                lanes[k][j] += if j < rest { terms[k] } else { 0.0 };
+            }
         }
     }
     lanes.map(pairwise)
+}
+
+#[inline(always)]
+fn padded<X: Real>(x: &[X]) -> [f32; LANES] {
+    lanes::<LANES, false, X>(x)
 }
 
 #[inline(always)]
