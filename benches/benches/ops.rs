@@ -2,20 +2,22 @@
 
 use galatea_benches::{Bench, launches, normals};
 use galatea_kernels::{
-    Activation, AdamW, AttentionMask, Backend, Chunk, Cpu, Hyper, Inst, Muon, Op, Program, Rows, slots,
+    Activation, AdamW, AttentionMask, Backend, Chunk, Cpu, Dropout, Hyper, Inst, Muon, Norm, Op, Program, Rows, slots,
 };
 use galatea_random::Philox;
-use galatea_tensor::{DType, Region, Shape, Slot};
+use galatea_tensor::{DType, Region, Shape, Slot, bf16};
 
 /// What a read holds.
 #[derive(Clone, Copy)]
 enum Fill {
     Normal,
+    /// The same in bf16.
+    Half,
     Value(f32),
     /// Ids below this one.
     Ids(usize),
 }
-use Fill::{Ids, Normal, Value};
+use Fill::{Half, Ids, Normal, Value};
 
 /// Every rate of the optimizers: parameters hardly move.
 const RATE: Fill = Value(1e-3);
@@ -23,7 +25,12 @@ const RATE: Fill = Value(1e-3);
 type Read<'a> = (&'a [usize], Fill);
 
 fn run(bench: &mut Bench, name: &str, op: Op, reads: &[Read<'_>]) {
-    let kind = |read: &Read<'_>| (Shape::new(read.0), if matches!(read.1, Ids(_)) { DType::U32 } else { DType::F32 });
+    let dtype = |fill: Fill| match fill {
+        Normal | Value(_) => DType::F32,
+        Half => DType::Bf16,
+        Ids(_) => DType::U32,
+    };
+    let kind = |read: &Read<'_>| (Shape::new(read.0), dtype(read.1));
     let kinds: Vec<_> = reads.iter().map(kind).collect();
     let writes = slots(&op, &kinds).unwrap_or_else(|error| panic!("{name}: {error}"));
     let mut end = 0;
@@ -45,6 +52,10 @@ fn run(bench: &mut Bench, name: &str, op: Op, reads: &[Read<'_>]) {
             match *fill {
                 Normal => f32s(&normals(len, row)),
                 Value(x) => f32s(&vec![x; len]),
+                Half => {
+                    let half: Vec<bf16> = normals(len, row).into_iter().map(bf16::from_f32).collect();
+                    cpu.upload(&mut memory, *slot, &half).expect("an upload");
+                }
                 Ids(below) => {
                     let mut rng = Philox::new(2026, 0, 0, row);
                     let ids: Vec<u32> = (0..len).map(|_| rng.below(below) as u32).collect();
@@ -75,11 +86,9 @@ fn network(bench: &mut Bench) {
         run(bench, &name, Op::AttentionGrad { heads, kv_heads: heads, mask, padding }, &reads);
 
         let name = format!("{b}x{l}x{d}");
-        run(bench, &name, Op::RmsNorm { eps: 1e-5, gain: true }, &[(&x, Normal), (&[d], Normal)]);
-        let reads: [Read<'_>; 4] = [(&x, Normal), (&[b * l], Value(1.0)), (&x, Normal), (&[d], Normal)];
-        run(bench, &name, Op::RmsNormGrad { gain: true }, &reads);
 
-        passes(bench, &name, (b, l, d, h, v));
+        passes(bench, &name, (b, l, d, h, v), Normal);
+        passes(bench, &format!("{name}_bf16"), (b, l, d, h, v), Half);
 
         let name = format!("{b}x{l}x{v}");
         let forbid = Some(v as u32 - 1);
@@ -93,24 +102,37 @@ fn network(bench: &mut Bench) {
 }
 
 /// What reads and writes its tensors once: the floor is the memory's.
-fn passes(bench: &mut Bench, name: &str, (b, l, d, h, v): (usize, usize, usize, usize, usize)) {
+fn passes(bench: &mut Bench, name: &str, (b, l, d, h, v): (usize, usize, usize, usize, usize), fill: Fill) {
     let (heads, gain, bias, p, stream) = (h as u32, true, true, 0.1, 1);
     let (activation, over) = (Activation::Gelu, Rows::Positions);
     let (shift, scale) = (Chunk { index: 0, of: 6 }, Chunk { index: 1, of: 6 });
-    let x: Read<'_> = (&[b, l, d], Normal);
+    let x: Read<'_> = (&[b, l, d], fill);
     let (row, one): (Read<'_>, Read<'_>) = ((&[d], Normal), (&[1], Value(1.0)));
-    let m: Read<'_> = (&[b, 6 * d], Normal);
-    let qkv: Read<'_> = (&[b, l, 3 * d], Normal);
-    let rng: Read<'_> = (&[4], Ids(7));
-    let (table, ids): (Read<'_>, Read<'_>) = ((&[v, d], Normal), (&[b, l], Ids(v)));
+    let m: Read<'_> = (&[b, 6 * d], fill);
+    let qkv: Read<'_> = (&[b, l, 3 * d], fill);
+    let (rng, stats): (Read<'_>, Read<'_>) = ((&[4], Ids(7)), (&[b * l, 2], Value(1.0)));
+    let (table, ids): (Read<'_>, Read<'_>) = ((&[v, d], fill), (&[b, l], Ids(v)));
     let w: Read<'_> = (&[b, l], Value(1.0));
+    let to = if matches!(fill, Half) { DType::F32 } else { DType::Bf16 };
     run(bench, name, Op::Add, &[x, x]);
+    run(bench, name, Op::Cast { to }, &[x]);
     run(bench, name, Op::AddRows { over }, &[x, (&[l, d], Normal)]);
-    run(bench, name, Op::AddRowsGrad { over: Rows::Batch }, &[(&[1, b * l, d], Normal)]);
+    run(bench, name, Op::AddRowsGrad { over: Rows::Batch }, &[(&[1, b * l, d], fill)]);
     run(bench, name, Op::Activate { activation }, &[x]);
     run(bench, name, Op::ActivateGrad { activation }, &[x, x]);
+    run(bench, name, Op::SwiGlu, &[(&[b, l, 2 * d], fill)]);
+    run(bench, name, Op::SwiGluGrad, &[(&[b, l, 2 * d], fill), x]);
+    run(bench, name, Op::RmsNorm { eps: 1e-5, gain }, &[x, row]);
+    run(bench, name, Op::RmsNormGrad { gain }, &[x, (&[b * l], Value(1.0)), x, row]);
+    for (name, dropout) in [(name, None), (&format!("{name}_dropout"), Some(Dropout { p, stream }))] {
+        let rng: &[Read<'_>] = if dropout.is_some() { &[rng] } else { &[] };
+        let (norm, eps) = (Norm::Layer, 1e-5);
+        run(bench, name, Op::AddNorm { norm, eps, gain, bias, dropout }, &[&[x, x, row, row], rng].concat());
+        let reads = [&[x, stats, x, x, row], rng].concat();
+        run(bench, name, Op::AddNormGrad { norm, gain, bias, dropout, sum: true }, &reads);
+    }
     run(bench, name, Op::LayerNorm { eps: 1e-5, gain, bias }, &[x, row, row]);
-    run(bench, name, Op::LayerNormGrad { gain, bias }, &[x, (&[b * l, 2], Value(1.0)), x, row]);
+    run(bench, name, Op::LayerNormGrad { gain, bias }, &[x, stats, x, row]);
     run(bench, name, Op::QkNorm { heads, eps: 1e-5, gain: 1.0 }, &[qkv]);
     run(bench, name, Op::QkNormGrad { heads, gain: 1.0 }, &[qkv, (&[b * l, 2 * h], Value(1.0)), qkv]);
     run(bench, name, Op::Modulate { shift, scale }, &[x, m]);

@@ -125,13 +125,23 @@ pub fn sums<const K: usize, X: Real, Y: Real, Z: Real>(
             }
         }
     }
-    for (j, ((x, y), z)) in x.iter().zip(y).zip(z).enumerate() {
-        let terms = f(x.load(), y.load(), z.load());
-        for k in 0..K {
-            lanes[k][j] += terms[k];
+    if !x.is_empty() {
+        // Whole vectors, so that the lanes stay in registers; what is beyond the end adds nothing.
+        let rest = x.len();
+        let (x, y, z) = (padded::<X>(x), padded::<Y>(y), padded::<Z>(z));
+        for j in 0..LANES {
+            let terms = f(x[j], y[j], z[j]);
+            for k in 0..K {
+                lanes[k][j] += if j < rest { terms[k] } else { 0.0 };
+            }
         }
     }
     lanes.map(pairwise)
+}
+
+#[inline(always)]
+fn padded<X: Real>(x: &[X]) -> [f32; LANES] {
+    lanes::<LANES, false, X>(x)
 }
 
 #[inline(always)]
@@ -144,6 +154,30 @@ fn pairwise(mut lanes: [f32; LANES]) -> f32 {
         width /= 2;
     }
     lanes[0]
+}
+
+/// N elements of a row in registers: all of them if `WHOLE`, else as many as there are, and zeros.
+#[inline(always)]
+pub fn lanes<const N: usize, const WHOLE: bool, X: Real>(x: &[X]) -> [f32; N] {
+    let mut lanes = [0.0; N];
+    if WHOLE {
+        let x = x.first_chunk::<N>().expect("a whole piece of a row");
+        lanes.iter_mut().zip(x).for_each(|(lane, x)| *lane = x.load());
+    } else {
+        lanes.iter_mut().zip(x).for_each(|(lane, x)| *lane = x.load());
+    }
+    lanes
+}
+
+/// The way back: x = the lanes, all of them if `WHOLE`, else as many as x has.
+#[inline(always)]
+pub fn store<const N: usize, const WHOLE: bool, X: Real>(lanes: &[f32; N], x: &mut [X]) {
+    if WHOLE {
+        let x = x.first_chunk_mut::<N>().expect("a whole piece of a row");
+        x.iter_mut().zip(lanes).for_each(|(x, lane)| *x = X::store(*lane));
+    } else {
+        x.iter_mut().zip(lanes).for_each(|(x, lane)| *x = X::store(*lane));
+    }
 }
 
 /// out = f(x, y, z), element by element.

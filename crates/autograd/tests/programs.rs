@@ -1,7 +1,7 @@
 //! Whole programs: gradients, accumulation, tracing, memory.
 
 use galatea_autograd::{
-    Activation, AdamW, AttentionMask, DType, Hyper, Init, Optimizer, Part, Recorder, Rows, Session, Update, Var,
+    Activation, AdamW, AttentionMask, DType, Hyper, Init, Muon, Optimizer, Part, Recorder, Rows, Session, Update, Var,
 };
 use galatea_kernels::{Cpu, Isa};
 
@@ -155,6 +155,39 @@ fn two_backward_passes_add_their_gradients() {
         for ((sum, a), b) in gradients(&session).iter().zip(single(1)).zip(single(4)) {
             for ((sum, a), b) in sum.iter().zip(a).zip(b) {
                 assert!((sum - (a + b)).abs() < 1e-5, "{sum} {a} {b}");
+            }
+        }
+    }
+}
+
+/// AdamW averages in its own pass, Muon's matrices are averaged after it: each parameter once, as it is after the step.
+#[test]
+fn every_parameter_is_averaged_once_whichever_rule_moved_it() {
+    let adamw = AdamW { beta_1: 0.9, beta_2: 0.99, eps: 1e-8, weight_decay: 0.1 };
+    let matrices = Muon { momentum: 0.9, iterations: 3, weight_decay: 0.1 };
+    for optimizer in [Optimizer::AdamW(adamw), Optimizer::Muon { matrices, rest: adamw }] {
+        let mut rec = Recorder::new();
+        let loss = network(&mut rec, "");
+        rec.backward(loss);
+        rec.update(Update { optimizer, ema: true });
+        let mut session = Session::new(Cpu::with(2, Isa::detect()), rec.finish(&[loss])).expect("memory");
+        session.init(3).expect("init");
+        fill(&mut session, "", 1);
+        let hyper = session.plan().input("hyper").expect("recorded");
+        let mut h = [1.0f32; Hyper::LEN];
+        (h[Hyper::LR], h[Hyper::MUON_LR], h[Hyper::EMA_DECAY]) = (1e-2, 1e-2, 0.75);
+        session.write(hyper, &h).expect("upload");
+        let part = |session: &Session<Cpu>, part| {
+            let one = |i| session.param(i, part).expect("download").expect("kept");
+            (0..session.plan().params().len()).map(one).collect::<Vec<_>>()
+        };
+        let (start, before) = (part(&session, Part::Value), part(&session, Part::Ema));
+        session.run().expect("run");
+        let (moved, after) = (part(&session, Part::Value), part(&session, Part::Ema));
+        assert!(start.iter().zip(&moved).all(|(start, moved)| start != moved), "{optimizer:?} moves everything");
+        for ((before, moved), after) in before.iter().zip(&moved).zip(&after) {
+            for ((before, moved), after) in before.iter().zip(moved).zip(after) {
+                assert_eq!(*after, before + 0.25 * (moved - before));
             }
         }
     }

@@ -12,8 +12,7 @@ pub fn step(cores: &Cores, param: &[f32], hyper: &[f32], ema: &mut [f32]) {
 }
 
 multiversion! {
-    /// ema += rest (param - ema).
-    pub(crate) fn average(rest: f32, param: &[f32], ema: &mut [f32]) {
+    fn average(rest: f32, param: &[f32], ema: &mut [f32]) {
         for (ema, &param) in ema.iter_mut().zip(param) {
             *ema += rest * (param - *ema);
         }

@@ -18,5 +18,4 @@ pub(crate) mod reference;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use cpu::average;
 pub use cpu::step;

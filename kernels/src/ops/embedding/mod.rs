@@ -4,8 +4,9 @@
 //! y_n = table[ids_n],     dtable_v = sum of dy_n over the n with ids_n = v
 //! ```
 //!
-//! Shapes: ids [..]; table, dtable [v, d]; y, dy [.., d]. The gradient is dense: rows that no id names are zero. A task
-//! owns a range of the table and adds in the order of the ids, so no two tasks meet in a row.
+//! Shapes: ids [..]; table, dtable [v, d]; y, dy [.., d]. The table and y, and dy, are f32 or bf16; dtable is f32.
+//! The gradient is dense: rows that no id names are zero. A task owns some columns of the table and adds in the order of
+//! the ids.
 //! Cost: a copy of 8 n d bytes; backward n d additions, 4 n d + 4 v d bytes.
 //!
 //! # Source

@@ -1,14 +1,14 @@
 use crate::cpu::Cores;
 use crate::isa::multiversion;
-use crate::math::map;
+use crate::math::{lanes, map, store};
 use crate::op::Chunk;
 use crate::pool::Tile;
 use crate::real::Real;
 
 /// Elements of one task.
 const GRAIN: usize = 8192;
-/// Columns of one task of the backward pass.
-const SPAN: usize = 128;
+/// Columns of one task of the backward pass, whose sums stay in registers.
+const SPAN: usize = 64;
 
 /// y = x + gate h.
 #[expect(clippy::too_many_arguments, reason = "the op's parameters, reads and writes")]
@@ -38,11 +38,9 @@ pub fn backward<X: Real>(
     // A task owns some columns of a batch element: its dm is summed over positions in order.
     cores.pool.tiles(d, SPAN, dh, len, dm, chunks, |b, columns, mut dh, mut dm| {
         (0..chunks).for_each(|chunk| dm.row(chunk).fill(X::store(0.0)));
-        let mut dgate = [0.0; SPAN];
-        let dgate = &mut dgate[..columns.len()];
         let (first, gates) = (b * len * d + columns.start, &chunk(m, b, d, gate)[columns]);
-        gradient(cores.isa, d, &h[first..], &dy[first..], gates, &mut dh, dgate);
-        dm.row(gate.index as usize).iter_mut().zip(dgate).for_each(|(dm, sum)| *dm = X::store(*sum));
+        let dgate = gradient(cores.isa, d, &h[first..], &dy[first..], gates, &mut dh);
+        store::<SPAN, false, X>(&dgate, dm.row(gate.index as usize));
     });
 }
 
@@ -53,14 +51,26 @@ multiversion! {
 }
 
 multiversion! {
-    fn gradient<X: Real>(d: usize, h: &[X], dy: &[X], gate: &[X], dh: &mut Tile<'_, X>, dgate: &mut [f32]) {
-        let width = gate.len();
-        for n in 0..dh.height() {
-            let (h, dy) = (&h[n * d..][..width], &dy[n * d..][..width]);
-            map(dh.row(n), dy, gate, gate, |dy, gate, _| dy * gate);
-            dgate.iter_mut().zip(h).zip(dy).for_each(|((sum, h), dy)| *sum += dy.load() * h.load());
-        }
+    /// Writes dh; the sum of dy h.
+    fn gradient<X: Real>(d: usize, h: &[X], dy: &[X], gate: &[X], dh: &mut Tile<'_, X>) -> [f32; SPAN] {
+        if gate.len() == SPAN { columns::<true, X>(d, h, dy, gate, dh) } else { columns::<false, X>(d, h, dy, gate, dh) }
     }
+}
+
+#[inline(always)]
+fn columns<const WHOLE: bool, X: Real>(d: usize, h: &[X], dy: &[X], gate: &[X], dh: &mut Tile<'_, X>) -> [f32; SPAN] {
+    let (width, gate) = (gate.len(), lanes::<SPAN, WHOLE, X>(gate));
+    let mut dgate = [0.0; SPAN];
+    for n in 0..dh.height() {
+        let h = lanes::<SPAN, WHOLE, X>(&h[n * d..][..width]);
+        let mut dy = lanes::<SPAN, WHOLE, X>(&dy[n * d..][..width]);
+        for j in 0..SPAN {
+            dgate[j] += dy[j] * h[j];
+            dy[j] *= gate[j];
+        }
+        store::<SPAN, WHOLE, X>(&dy, dh.row(n));
+    }
+    dgate
 }
 
 fn chunk<X>(m: &[X], b: usize, d: usize, chunk: Chunk) -> &[X] {

@@ -6,6 +6,9 @@ const CHUNKS: usize = 256;
 /// The least elements of a chunk.
 const SMALLEST: usize = 4096;
 
+/// Sums that run side by side.
+const LANES: usize = 64;
+
 /// norm `[1]` of a flat g.
 pub fn forward(cores: &Cores, g: &[f32], norm: &mut [f32]) {
     norm[0] = sum_of_squares(cores, g).sqrt() as f32;
@@ -25,8 +28,8 @@ pub(crate) fn sum_of_squares(cores: &Cores, x: &[f32]) -> f64 {
 
 multiversion! {
     fn squares(x: &[f32]) -> f64 {
-        let mut lanes = [0.0f64; 16];
-        let (body, tail) = x.as_chunks::<16>();
+        let mut lanes = [0.0f64; LANES];
+        let (body, tail) = x.as_chunks::<LANES>();
         for chunk in body {
             for (lane, &x) in lanes.iter_mut().zip(chunk) {
                 *lane += f64::from(x) * f64::from(x);

@@ -1,14 +1,14 @@
 use crate::cpu::Cores;
 use crate::isa::multiversion;
-use crate::math::map;
+use crate::math::{lanes, map, store};
 use crate::op::Chunk;
 use crate::pool::Tile;
 use crate::real::Real;
 
 /// Elements of one task.
 const GRAIN: usize = 8192;
-/// Columns of one task of the backward pass.
-const SPAN: usize = 128;
+/// Columns of one task of the backward pass, whose sums stay in registers.
+const SPAN: usize = 64;
 
 /// y = x (1 + scale) + shift.
 #[expect(clippy::too_many_arguments, reason = "the op's parameters, reads and writes")]
@@ -48,12 +48,10 @@ pub fn backward<X: Real>(
     // A task owns some columns of a batch element: its dm is summed over positions in order.
     cores.pool.tiles(d, SPAN, dx, len, dm, chunks, |b, columns, mut dx, mut dm| {
         (0..chunks).for_each(|chunk| dm.row(chunk).fill(X::store(0.0)));
-        let (mut dshift, mut dscale) = ([0.0; SPAN], [0.0; SPAN]);
-        let (dshift, dscale) = (&mut dshift[..columns.len()], &mut dscale[..columns.len()]);
         let (first, scales) = (b * len * d + columns.start, &chunk(m, b, d, scale)[columns]);
-        gradient(cores.isa, d, &x[first..], &dy[first..], scales, &mut dx, dshift, dscale);
-        dm.row(shift.index as usize).iter_mut().zip(dshift).for_each(|(dm, sum)| *dm = X::store(*sum));
-        dm.row(scale.index as usize).iter_mut().zip(dscale).for_each(|(dm, sum)| *dm = X::store(*sum));
+        let (dshift, dscale) = gradient(cores.isa, d, &x[first..], &dy[first..], scales, &mut dx);
+        store::<SPAN, false, X>(&dshift, dm.row(shift.index as usize));
+        store::<SPAN, false, X>(&dscale, dm.row(scale.index as usize));
     });
 }
 
@@ -64,25 +62,39 @@ multiversion! {
 }
 
 multiversion! {
+    /// Writes dx; the sums of dy and of dy x.
     fn gradient<X: Real>(
         d: usize,
         x: &[X],
         dy: &[X],
         scale: &[X],
         dx: &mut Tile<'_, X>,
-        dshift: &mut [f32],
-        dscale: &mut [f32],
-    ) {
-        let width = scale.len();
-        for n in 0..dx.height() {
-            let (x, dy) = (&x[n * d..][..width], &dy[n * d..][..width]);
-            map(dx.row(n), dy, scale, scale, |dy, scale, _| dy * (1.0 + scale));
-            for (((dshift, dscale), x), dy) in dshift.iter_mut().zip(dscale.iter_mut()).zip(x).zip(dy) {
-                *dshift += dy.load();
-                *dscale += dy.load() * x.load();
-            }
-        }
+    ) -> ([f32; SPAN], [f32; SPAN]) {
+        if scale.len() == SPAN { columns::<true, X>(d, x, dy, scale, dx) } else { columns::<false, X>(d, x, dy, scale, dx) }
     }
+}
+
+#[inline(always)]
+fn columns<const WHOLE: bool, X: Real>(
+    d: usize,
+    x: &[X],
+    dy: &[X],
+    scale: &[X],
+    dx: &mut Tile<'_, X>,
+) -> ([f32; SPAN], [f32; SPAN]) {
+    let (width, scale) = (scale.len(), lanes::<SPAN, WHOLE, X>(scale));
+    let (mut dshift, mut dscale) = ([0.0; SPAN], [0.0; SPAN]);
+    for n in 0..dx.height() {
+        let x = lanes::<SPAN, WHOLE, X>(&x[n * d..][..width]);
+        let mut dy = lanes::<SPAN, WHOLE, X>(&dy[n * d..][..width]);
+        for j in 0..SPAN {
+            dshift[j] += dy[j];
+            dscale[j] += dy[j] * x[j];
+            dy[j] *= 1.0 + scale[j];
+        }
+        store::<SPAN, WHOLE, X>(&dy, dx.row(n));
+    }
+    (dshift, dscale)
 }
 
 fn chunk<X>(m: &[X], b: usize, d: usize, chunk: Chunk) -> &[X] {

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Shapes: x, y, dy, dx [b, l, d]; m, dm [b, chunks d]: shift and scale are two different chunks of m, and dm is zero
-//! in the others. Sums over positions are in order, a batch element a task.
+//! in the others; all are f32 or all bf16. Sums over positions are in f32 and in order, some columns of a batch element a
+//! task.
 //! Cost: 2 flops and 8 bytes an element; backward 4 flops and 12 bytes.
 //!
 //! # Source

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Shapes: x, y, dy, dx [.., d]; gain, dgain [d]; stats [n]. Without gain, gain is 1.
-//! Cost: 5 n d flops, 8 n d bytes; backward 9 n d flops, 12 n d bytes, and 8 n d for dgain.
+//! x, y and their gradients are f32 or bf16, all else f32. dgain is summed as in [`layer_norm`](crate::ops::layer_norm).
+//! Cost: 5 n d flops, 8 n d bytes (in f32); backward 9 n d flops, 12 n d bytes.
 //!
 //! # Source
 //! Zhang & Sennrich (2019), "Root mean square layer normalization", equation 4.
