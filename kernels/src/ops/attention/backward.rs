@@ -69,18 +69,36 @@ pub fn backward<X: Real>(
                     let rows = j * along..(j + keys.next_multiple_of(ROWS)) * along;
                     let (k, v) = (matrix(&k_rows[rows.clone()], along), matrix(&v_rows[rows.clone()], along));
                     let shape = (keys, lanes, d_head);
-                    product::<false>(isa, shape, k, matrix(&q_turned[from..], across), &mut s[from..], across, false);
-                    product::<false>(isa, shape, v, matrix(&dy_turned[from..], across), &mut ds[from..], across, false);
+                    product::<false>(
+                        isa,
+                        shape,
+                        k,
+                        matrix(&q_turned[from..], across),
+                        &mut s[from..],
+                        across,
+                        false,
+                        &mut || {},
+                    );
+                    product::<false>(
+                        isa,
+                        shape,
+                        v,
+                        matrix(&dy_turned[from..], across),
+                        &mut ds[from..],
+                        across,
+                        false,
+                        &mut || {},
+                    );
                     block.mask(isa, s, across, (j, keys), from, visible);
                     differentiate(isa, isa, s, ds, across, keys, from, count, &log_sums, &delta);
                     let (p, ds) = (matrix(&s[from..], across), matrix(&ds[from..], across));
                     let shape = (keys, d_head, lanes);
                     let dy = matrix(&dy_rows[from * along..], along);
-                    product::<false>(isa, shape, p, dy, &mut dv[rows.clone()], along, true);
+                    product::<false>(isa, shape, p, dy, &mut dv[rows.clone()], along, true, &mut || {});
                     let q = matrix(&q_rows[from * along..], along);
-                    product::<false>(isa, shape, ds, q, &mut dk[rows], along, true);
+                    product::<false>(isa, shape, ds, q, &mut dk[rows], along, true, &mut || {});
                     let shape = (lanes, d_head, keys);
-                    product::<true>(isa, shape, ds, k, &mut dq[from * along..], along, j > 0);
+                    product::<true>(isa, shape, ds, k, &mut dq[from * along..], along, j > 0, &mut || {});
                 }
                 for (r, dq) in dq.chunks(along).enumerate().take(count) {
                     put(head.query(first + r, width, q_col), dq, scale);

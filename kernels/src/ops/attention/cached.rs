@@ -65,7 +65,8 @@ pub fn cached<X: Real>(
         if few {
             stream(cores.isa, &block, q, [k, v], finish);
         } else {
-            attend(cores.isa, dims, &block, q, [k, v], None, |r, mixed, scale, _| finish(r, mixed, scale));
+            let next = [(q, 0, 0); 3];
+            attend(cores.isa, dims, &block, q, [k, v], None, next, |r, mixed, scale, _| finish(r, mixed, scale));
         }
     });
 }

@@ -1,11 +1,14 @@
 use super::layout::{Block, Dims, Head, scratch};
-use super::micro::{LANES, Matrix, product, stride};
-use super::rows::{Rows, load, store, turn};
+use super::micro::{LANES, Matrix, product, stride, tiles};
+use super::rows::{Ahead, Rows, load, store, turn};
 use super::softmax::{Softmax, hide, scale_rows, settle, soften};
 use crate::cpu::Cores;
 use crate::isa::Isa;
 use crate::pool::Pieces;
 use crate::real::Real;
+
+/// Bytes of qkv below which it stays in the caches of a core or its neighbours.
+const NEAR: usize = 4 << 20;
 
 /// y [b, l, heads d_head] = softmax(q k^T / sqrt(d_head) + mask) v and lse [b, heads, l] for qkv [b, l, (heads + 2 kv_heads)
 /// d_head]; `visible` [b, l] hides keys where it is 0.
@@ -24,7 +27,20 @@ pub fn forward<X: Real>(cores: &Cores, dims: Dims, qkv: &[X], visible: Option<&[
         let [q, k, v, out] = head.columns();
         let (k, v) = (head.keys(qkv, len, width, k), head.keys(qkv, len, width, v));
         let visible = visible.map(|v| &v[head.batch * len..][..len]);
-        attend(cores.isa, dims, &block, head.queries(qkv, width, q), [k, v], visible, |r, mixed, scale, log_sum| {
+        let q = head.queries(qkv, width, q);
+        // What this thread will probably take next, where it is too much to be in cache already.
+        let next = (task + cores.pool.threads()).min(batch * kv_heads * blocks - 1);
+        let (after, first) = (Head::new(next / blocks, dims), next % blocks * most);
+        let [next_q, next_k, next_v, _] = after.columns();
+        let far = size_of_val(qkv) > NEAR;
+        let (to, keys) =
+            if far { ((first + most).min(dims.queries()), Block::most_keys(len).min(len)) } else { (first, 0) };
+        let next = [
+            (after.queries(qkv, width, next_q), first, to),
+            (after.keys(qkv, len, width, next_k), 0, keys),
+            (after.keys(qkv, len, width, next_v), 0, keys),
+        ];
+        attend(cores.isa, dims, &block, q, [k, v], visible, next, |r, mixed, scale, log_sum| {
             let (y_at, lse_at) = (head.query(block.first + r, d, out), head.lse(block.first + r));
             // SAFETY: this query's columns of its row and its log-sum belong to this task alone, which holds one of each at
             // a time.
@@ -36,7 +52,8 @@ pub fn forward<X: Real>(cores: &Cores, dims: Dims, qkv: &[X], visible: Option<&[
 }
 
 /// The attention of a block of queries over the keys and values that it sees; `finish(query, mixture, scale, lse)` gets
-/// every row: the mixture of values is yet to be multiplied by the scale.
+/// every row: the mixture of values is yet to be multiplied by the scale. `next` will be wanted afterwards.
+#[expect(clippy::too_many_arguments, reason = "what is attended, and what comes next")]
 pub(super) fn attend<X: Real>(
     isa: Isa,
     dims: Dims,
@@ -44,6 +61,7 @@ pub(super) fn attend<X: Real>(
     q: Rows<'_, X>,
     [k, v]: [Rows<'_, X>; 2],
     visible: Option<&[u32]>,
+    next: [(Rows<'_, X>, usize, usize); 3],
     mut finish: impl FnMut(usize, &[f32], f32, f32),
 ) {
     let (d_head, count) = (dims.d_head, block.count);
@@ -57,17 +75,31 @@ pub(super) fn attend<X: Real>(
         let mut softmax = Softmax::new();
         for (j, keys) in block.keys() {
             let from = block.from(j);
+            let (after, end) = (j + keys, (j + 2 * keys).min(block.end()));
+            let wanted = if after < end { [(q, 0, 0), (k, after, end), (v, after, end)] } else { next };
+            let mut ahead = Ahead::new(wanted, tiles(keys, count - from) + tiles(count - from, d_head));
             load(isa, k, j, keys, 1.0, k_rows, along);
             load(isa, v, j, keys, 1.0, v_rows, along);
             let (k, q) = (Matrix { data: k_rows, stride: along }, Matrix { data: &queries[from..], stride: across });
-            product::<false>(isa, (keys, count - from, d_head), k, q, &mut s[from..], across, false);
+            product::<false>(isa, (keys, count - from, d_head), k, q, &mut s[from..], across, false, &mut || {
+                ahead.step()
+            });
             block.mask(isa, s, across, (j, keys), from, visible);
             soften(isa, isa, s, across, keys, from, count, &mut softmax);
             if j > 0 {
                 scale_rows(isa, &mut mixed[from * along..], along, d_head, &softmax.keep.0[from..count]);
             }
             let (p, v) = (Matrix { data: &s[from..], stride: across }, Matrix { data: v_rows, stride: along });
-            product::<true>(isa, (count - from, d_head, keys), p, v, &mut mixed[from * along..], along, j > 0);
+            product::<true>(
+                isa,
+                (count - from, d_head, keys),
+                p,
+                v,
+                &mut mixed[from * along..],
+                along,
+                j > 0,
+                &mut || ahead.step(),
+            );
         }
         settle(isa, &mut softmax);
         for (r, mixed) in mixed.chunks(along).enumerate().take(count) {

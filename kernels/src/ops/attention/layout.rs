@@ -146,6 +146,11 @@ impl Block {
         Self { first, count, len, reach }
     }
 
+    /// The keys that some query sees are below this one.
+    pub(super) fn end(&self) -> usize {
+        self.reach[MOST - 1] as usize
+    }
+
     /// Most keys that [`Block::keys`] takes together of `len`.
     pub(super) fn most_keys(len: usize) -> usize {
         len.next_multiple_of(ROWS).min(KEYS)
@@ -154,9 +159,8 @@ impl Block {
     /// The keys that some query sees, in blocks: (first, how many). They end where whole register tiles do, or with the
     /// last key.
     pub(super) fn keys(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
-        let seen = self.reach[MOST - 1];
-        let end = (seen as usize).next_multiple_of(ROWS).min(self.len);
-        let step = even(end, if self.reach[0] == seen { KEYS } else { MASKED_KEYS }, ROWS);
+        let end = self.end().next_multiple_of(ROWS).min(self.len);
+        let step = even(end, if self.reach[0] as usize == self.end() { KEYS } else { MASKED_KEYS }, ROWS);
         (0..end).step_by(step).map(move |j| (j, (end - j).min(step)))
     }
 
