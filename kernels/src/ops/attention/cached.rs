@@ -1,7 +1,7 @@
 use super::forward::attend;
 use super::layout::{Block, Dims, Head, scratch};
 use super::micro::stride;
-use super::rows::{Rows, dots, load, store};
+use super::rows::{Out, Rows, dots, load, store};
 use super::softmax::{mix, normalise};
 use crate::cpu::Cores;
 use crate::isa::Isa;
@@ -57,16 +57,18 @@ pub fn cached<X: Real>(
         let [q, _, _, out] = head.columns();
         let q = head.queries(qkv, width, q);
         let [k, v] = [keys, values].map(|x| head.keys(x, capacity, kept, head.kv * d_head));
-        let finish = |r: usize, mixed: &[f32], scale: f32| {
-            let at = head.query(block.first + r, d, out);
-            // SAFETY: this query's columns of its row belong to this task alone, which holds one piece at a time.
-            store(cores.isa, mixed, scale, unsafe { y.piece(at, at + d_head) });
+        let finish = |mixed: &[f32], along: usize, scales: &[f32]| {
+            // SAFETY: this block's rows of its heads' columns are this task's alone.
+            let mut y = unsafe { Out::new(&y, head.place(d, out)) };
+            store(cores.isa, mixed, along, block.count, 1.0, Some(scales), &mut y, block.first);
         };
         if few {
             stream(cores.isa, &block, q, [k, v], finish);
         } else {
             let next = [(q, 0, 0); 3];
-            attend(cores.isa, dims, &block, q, [k, v], None, next, |r, mixed, scale, _| finish(r, mixed, scale));
+            attend(cores.isa, dims, &block, q, [k, v], None, next, |mixed, along, softmax| {
+                finish(mixed, along, &softmax.total.0);
+            });
         }
     });
 }
@@ -77,7 +79,7 @@ fn stream<X: Real>(
     block: &Block,
     q: Rows<'_, X>,
     [k, v]: [Rows<'_, X>; 2],
-    mut finish: impl FnMut(usize, &[f32], f32),
+    finish: impl FnOnce(&[f32], usize, &[f32]),
 ) {
     let (d_head, count) = (q.width, block.count);
     let (along, across) = (stride(d_head), stride(block.len));
@@ -89,12 +91,12 @@ fn stream<X: Real>(
                 dots(isa, isa, q, 0, k, j, keys, &mut p[j..j + keys]);
             }
         }
-        let mut totals = [0.0; FEW];
-        for (r, (p, total)) in p.chunks_mut(across).zip(&mut totals).enumerate() {
+        let mut scales = [0.0; FEW];
+        for (r, (p, scale)) in p.chunks_mut(across).zip(&mut scales).enumerate() {
             // Hidden keys are left out: they come after the others.
             let (seen, hidden) = p.split_at_mut(block.reach[r] as usize);
             hidden.fill(0.0);
-            *total = normalise(isa, isa, seen);
+            *scale = 1.0 / normalise(isa, isa, seen);
         }
         mixed.fill(0.0);
         for j in (0..block.len).step_by(RUN) {
@@ -103,8 +105,6 @@ fn stream<X: Real>(
                 mix(isa, isa, &p[j..j + keys], v, j, &mut mixed[..d_head]);
             }
         }
-        for (r, mixed) in mixed.chunks(along).enumerate().take(count) {
-            finish(r, &mixed[..d_head], 1.0 / totals[r]);
-        }
+        finish(mixed, along, &scales);
     });
 }

@@ -13,8 +13,14 @@ pub(super) const LANES: usize = 16;
 /// Rows of a matrix, `stride` elements apart.
 #[derive(Clone, Copy)]
 pub(super) struct Matrix<'a> {
-    pub(super) data: &'a [f32],
-    pub(super) stride: usize,
+    data: &'a [f32],
+    stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    pub(super) fn new(data: &'a [f32], stride: usize) -> Self {
+        Self { data, stride }
+    }
 }
 
 /// The elements from one row of a padded buffer to the next: whole vectors, and an odd number of them, so that the
@@ -28,13 +34,28 @@ pub(super) fn tiles(m: usize, n: usize) -> usize {
     m.div_ceil(ROWS) * n.div_ceil(3 * LANES)
 }
 
-/// C [m, n] = A B, or C + A B if `add`, over `depth`. A is [m, depth], or with `TURNED` [depth, m]. `meanwhile` is called
-/// before every register tile: it may bring into cache what comes next.
+/// C [m, n] = A B, or C + A B if `add`, over `depth`. A is [m, depth], or with `TURNED` [depth, m].
+///
+/// # Panics
+/// If a matrix is shorter than its shape in whole tiles.
+pub(super) fn product<const TURNED: bool>(
+    isa: Isa,
+    shape: (usize, usize, usize),
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    c: &mut [f32],
+    c_stride: usize,
+    add: bool,
+) {
+    product_while::<TURNED>(isa, shape, a, b, c, c_stride, add, &mut || {});
+}
+
+/// As [`product`]; `meanwhile` is called before every register tile: it may bring into cache what comes next.
 ///
 /// # Panics
 /// If a matrix is shorter than its shape in whole tiles.
 #[expect(clippy::too_many_arguments, reason = "the product's own parameters")]
-pub(super) fn product<const TURNED: bool>(
+pub(super) fn product_while<const TURNED: bool>(
     isa: Isa,
     (m, n, depth): (usize, usize, usize),
     a: Matrix<'_>,
@@ -236,28 +257,10 @@ mod tests {
                 let (a, b) = (f32s(&[rows, depth], 1), f32s(&[depth, cols], 2));
                 let turned: Vec<f32> = (0..depth * rows).map(|e| a[e % rows * depth + e / rows] as f32).collect();
                 let [a32, b32] = [&a, &b].map(|x| x.iter().map(|&x| x as f32).collect::<Vec<f32>>());
-                let b32 = Matrix { data: &b32, stride: cols };
+                let b32 = Matrix::new(&b32, cols);
                 let mut c = vec![f32::NAN; rows * cols];
-                product::<false>(
-                    isa,
-                    (m, n, depth),
-                    Matrix { data: &a32, stride: depth },
-                    b32,
-                    &mut c,
-                    cols,
-                    false,
-                    &mut || {},
-                );
-                product::<true>(
-                    isa,
-                    (m, n, depth),
-                    Matrix { data: &turned, stride: rows },
-                    b32,
-                    &mut c,
-                    cols,
-                    true,
-                    &mut || {},
-                );
+                product::<false>(isa, (m, n, depth), Matrix::new(&a32, depth), b32, &mut c, cols, false);
+                product::<true>(isa, (m, n, depth), Matrix::new(&turned, rows), b32, &mut c, cols, true);
                 for (e, c) in c.iter().enumerate() {
                     let truth = 2.0 * (0..depth).map(|k| a[e / cols * depth + k] * b[k * cols + e % cols]).sum::<f64>();
                     // Rounding of a sum of `depth` products grows with the root of the depth.

@@ -2,6 +2,7 @@
 
 use super::micro::LANES;
 use crate::isa::{Isa, multiversion};
+use crate::pool::Pieces;
 use crate::real::Real;
 use std::array::from_fn;
 
@@ -129,15 +130,70 @@ fn load_vectors<X: Real, const V: usize>(
     }
 }
 
+/// Rows of an output that one task writes, laid out like [`Rows`].
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    /// Where the first row begins.
+    pub(super) start: usize,
+    /// Elements from one position to the next.
+    pub(super) stride: usize,
+    /// Heads that share a key.
+    pub(super) group: usize,
+    /// Elements from one of them to the next.
+    pub(super) step: usize,
+    /// Elements of a row.
+    pub(super) width: usize,
+}
+
+/// The rows of a [`Place`], one at a time.
+pub(super) struct Out<'a, T> {
+    pieces: &'a Pieces<'a, T>,
+    place: Place,
+}
+
+impl<'a, T> Out<'a, T> {
+    /// # Safety
+    /// While this is alive nothing else takes a piece that overlaps a row of the place that this task writes.
+    pub(super) unsafe fn new(pieces: &'a Pieces<'a, T>, place: Place) -> Self {
+        Self { pieces, place }
+    }
+
+    #[inline(always)]
+    pub(super) fn row(&mut self, r: usize) -> &mut [T] {
+        let Place { start, stride, group, step, width } = self.place;
+        let at = start + offset(r, group, stride, step);
+        // SAFETY: the rows are this value's own (whoever called `new`), and `&mut self` lends one at a time.
+        unsafe { self.pieces.piece(at, at + width) }
+    }
+}
+
 multiversion! {
-    /// out = `scale` x.
-    pub(super) fn store<X: Real>(x: &[f32], scale: f32, out: &mut [X]) {
-        let ((x, x_tail), (out, out_tail)) = (x.as_chunks::<LANES>(), out.as_chunks_mut::<LANES>());
-        for (to, x) in out.iter_mut().zip(x) {
-            *to = from_fn(|l| X::store(x[l] * scale));
-        }
-        for (to, x) in out_tail.iter_mut().zip(x_tail) {
-            *to = X::store(x * scale);
+    /// Rows `first .. first + count` of out = `scale` times those of x, each times its own of `scales` where given.
+    pub(super) fn store<X: Real>(
+        x: &[f32],
+        stride: usize,
+        count: usize,
+        scale: f32,
+        scales: Option<&[f32]>,
+        out: &mut Out<'_, X>,
+        first: usize,
+    ) {
+        for (r, x) in x.chunks(stride).enumerate().take(count) {
+            let scale = scales.map_or(scale, |scales| scale * scales[r]);
+            let out = out.row(first + r);
+            let (x, _) = x.as_chunks::<LANES>();
+            let (out, tail) = out.as_chunks_mut::<LANES>();
+            for (to, x) in out.iter_mut().zip(x) {
+                // By way of values, as in `load_vectors`.
+                let (x, mut y) = (*x, [X::store(0.0); LANES]);
+                for l in 0..LANES {
+                    y[l] = X::store(x[l] * scale);
+                }
+                *to = y;
+            }
+            if let Some(x) = x.get(out.len()) {
+                tail.iter_mut().zip(x).for_each(|(to, x)| *to = X::store(x * scale));
+            }
         }
     }
 }

@@ -11,8 +11,9 @@ const TOLERANCE: f64 = 5e-6;
 use AttentionMask::{BlockCausal, Causal, Full};
 
 /// Batch, length, heads, key/value heads, width of a head: one position, the edges of register tiles and of blocks, wide
-/// and odd heads, keys shared by two, three and four heads, and blocks that end between the heads of a position.
-const SIZES: [(usize, usize, usize, usize, usize); 14] = [
+/// and odd heads, keys shared by two, three and four heads, blocks that end between the heads of a position, many tasks a batch and
+/// few.
+const SIZES: [(usize, usize, usize, usize, usize); 15] = [
     (1, 1, 1, 1, 2),
     (2, 3, 2, 2, 6),
     (3, 17, 1, 1, 16),
@@ -27,6 +28,7 @@ const SIZES: [(usize, usize, usize, usize, usize); 14] = [
     (2, 33, 6, 2, 24),
     (1, 100, 8, 2, 12),
     (16, 129, 1, 1, 4),
+    (1, 300, 2, 1, 6),
 ];
 
 fn dims((_, len, heads, kv_heads, d_head): (usize, usize, usize, usize, usize), mask: AttentionMask) -> Dims {
@@ -141,6 +143,24 @@ fn gradient_equals_finite_differences() {
             check_gradients(std::slice::from_ref(&qkv), &dy, &[gradient], |x| {
                 reference::forward(dims, &x[0], visible).0
             });
+        }
+    }
+}
+
+/// Far more than a cache holds, where a task asks for what the next one reads.
+#[test]
+fn a_large_batch_is_its_elements() {
+    let (b, len, heads, width) = (33, 64, 8, 3 * 8 * 32);
+    let qkv = Host::normal(&[b, len, width], 1).f64();
+    let attend = |b: usize, qkv: &[f64]| {
+        let qkv = Host::f32(&[b, len, width], qkv.iter().map(|&x| x as f32).collect());
+        run(Isa::detect(), 2, plain(heads, Full, false), &[qkv], &[])
+    };
+    let all = attend(b, &qkv);
+    for i in [0, 7, b - 1] {
+        let one = attend(1, &qkv[i * len * width..(i + 1) * len * width]);
+        for (all, one) in all.iter().zip(one) {
+            assert_eq!(all[i * one.len()..(i + 1) * one.len()], one);
         }
     }
 }
