@@ -180,19 +180,8 @@ multiversion! {
     ) {
         for (r, x) in x.chunks(stride).enumerate().take(count) {
             let scale = scales.map_or(scale, |scales| scale * scales[r]);
-            let out = out.row(first + r);
-            let (x, _) = x.as_chunks::<LANES>();
-            let (out, tail) = out.as_chunks_mut::<LANES>();
-            for (to, x) in out.iter_mut().zip(x) {
-                // By way of values, as in `load_vectors`.
-                let (x, mut y) = (*x, [X::store(0.0); LANES]);
-                for l in 0..LANES {
-                    y[l] = X::store(x[l] * scale);
-                }
-                *to = y;
-            }
-            if let Some(x) = x.get(out.len()) {
-                tail.iter_mut().zip(x).for_each(|(to, x)| *to = X::store(x * scale));
+            for (to, x) in out.row(first + r).iter_mut().zip(x) {
+                *to = X::store(x * scale);
             }
         }
     }

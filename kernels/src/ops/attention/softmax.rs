@@ -283,8 +283,13 @@ multiversion! {
             let part = &partials[s * stride..];
             worth(part) * part[d + 1]
         });
-        for (c, y) in y.iter_mut().enumerate() {
-            *y = X::store(partials.chunks(stride).map(|part| worth(part) * part[c]).sum::<f32>() / total);
+        for (c, y) in (0..d).step_by(LANES).zip(y.chunks_mut(LANES)) {
+            let mut sums = [0.0; LANES];
+            for part in partials.chunks(stride) {
+                let worth = worth(part);
+                sums.iter_mut().zip(&part[c..d]).for_each(|(sum, x)| *sum += worth * x);
+            }
+            y.iter_mut().zip(sums).for_each(|(y, sum)| *y = X::store(sum / total));
         }
     }
 }
