@@ -74,16 +74,25 @@ fn main() {
     bench.finish();
 }
 
+fn attention(bench: &mut Bench, (b, l, d, h): (usize, usize, usize, usize)) {
+    let (heads, mask, padding) = (h as u32, AttentionMask::Full, false);
+    let (x, lse) = ([b, l, d], (l as f32).ln() + 0.5);
+    let qkv: Read<'_> = (&[b, l, 3 * d], Normal);
+    let name = format!("{b}x{l}x{d}x{h}");
+    run(bench, &name, Op::Attention { heads, kv_heads: heads, mask, padding }, &[qkv]);
+    let reads = [qkv, (&x, Normal), (&[b, h, l], Value(lse)), (&x, Normal)];
+    run(bench, &name, Op::AttentionGrad { heads, kv_heads: heads, mask, padding }, &reads);
+}
+
 fn network(bench: &mut Bench) {
+    // A large batch of the encoder, and long sequences.
+    for size in [(16, 128, 768, 8), (2, 1024, 768, 8)] {
+        attention(bench, size);
+    }
     // The demonstration, and a base-size encoder at batch two.
     for (b, l, d, h, v) in [(32, 48, 128, 4, 111), (2, 128, 768, 8, 30_000)] {
-        let (heads, mask, padding) = (h as u32, AttentionMask::Full, false);
-        let (x, lse) = ([b, l, d], (l as f32).ln() + 0.5);
-        let qkv: Read<'_> = (&[b, l, 3 * d], Normal);
-        let name = format!("{b}x{l}x{d}x{h}");
-        run(bench, &name, Op::Attention { heads, kv_heads: heads, mask, padding }, &[qkv]);
-        let reads = [qkv, (&x, Normal), (&[b, h, l], Value(lse)), (&x, Normal)];
-        run(bench, &name, Op::AttentionGrad { heads, kv_heads: heads, mask, padding }, &reads);
+        let x = [b, l, d];
+        attention(bench, (b, l, d, h));
 
         let name = format!("{b}x{l}x{d}");
 

@@ -279,7 +279,7 @@ fn execute(cores: &Cores, memory: &Memory, inst: &Inst) {
             let (past, capacity) = (ids(1)[0] as usize, capacity as usize);
             real!(inst.reads[0].dtype, X => {
                 let caches = [at.write::<X>(0), at.write(1)];
-                ops::attention::cached(cores, dims, past, capacity, at.read(0), caches, at.write(2));
+                ops::attention::cached(cores, dims, past, capacity, at.read(0), caches, at.write(2), write(3));
             });
         }
         Op::TimeFeatures { dim, max_period, scale } => {

@@ -315,7 +315,8 @@ pub enum Op {
     },
     /// Attention of n new positions over those before them and themselves, by a cache that it extends. Reads qkv [b, n,
     /// (heads + 2 kv_heads) d_head], past u32 [1] (positions that the cache holds: the new ones are past .. past + n); writes
-    /// cache_k, cache_v [b, capacity, kv_heads d_head] *in place* (the new keys and values), then y [b, n, heads d_head].
+    /// cache_k, cache_v [b, capacity, kv_heads d_head] *in place* (the new keys and values), then y [b, n, heads d_head] and
+    /// scratch f32.
     AttentionCached {
         /// Heads of the queries.
         heads: u32,

@@ -261,7 +261,9 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
             let (d_head, capacity) = (d_head(width, heads, kv_heads), capacity as usize);
             check(n <= capacity, E)?;
             let cache = (Shape::new(&[b, capacity, kv_heads as usize * d_head]), real(0));
-            vec![cache, cache, (reads[0].0.with_cols(heads as usize * d_head), real(0))]
+            let dims = crate::ops::attention::Dims::new(reads[0].0, heads, kv_heads, mask);
+            let y = (reads[0].0.with_cols(heads as usize * d_head), real(0));
+            vec![cache, cache, y, f(&dims.partials(b, capacity))]
         }
         Op::TimeFeatures { dim, .. } => {
             const E: &str = "t [b] and an even width";

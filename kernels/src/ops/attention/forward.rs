@@ -1,11 +1,14 @@
 use super::layout::{Block, Dims, Head, scratch};
-use super::micro::{LANES, Matrix, product, stride};
-use super::rows::{Rows, load, store, turn};
+use super::micro::{LANES, Matrix, product_while, stride, tiles};
+use super::rows::{Ahead, Out, Rows, load, store, turn};
 use super::softmax::{Softmax, hide, scale_rows, settle, soften};
 use crate::cpu::Cores;
 use crate::isa::Isa;
 use crate::pool::Pieces;
 use crate::real::Real;
+
+/// Bytes of qkv below which it stays in the caches of a core or its neighbours.
+const NEAR: usize = 4 << 20;
 
 /// y [b, l, heads d_head] = softmax(q k^T / sqrt(d_head) + mask) v and lse [b, heads, l] for qkv [b, l, (heads + 2 kv_heads)
 /// d_head]; `visible` [b, l] hides keys where it is 0.
@@ -24,19 +27,33 @@ pub fn forward<X: Real>(cores: &Cores, dims: Dims, qkv: &[X], visible: Option<&[
         let [q, k, v, out] = head.columns();
         let (k, v) = (head.keys(qkv, len, width, k), head.keys(qkv, len, width, v));
         let visible = visible.map(|v| &v[head.batch * len..][..len]);
-        attend(cores.isa, dims, &block, head.queries(qkv, width, q), [k, v], visible, |r, mixed, scale, log_sum| {
-            let (y_at, lse_at) = (head.query(block.first + r, d, out), head.lse(block.first + r));
-            // SAFETY: this query's columns of its row and its log-sum belong to this task alone, which holds one of each at
-            // a time.
-            let (y, lse) = unsafe { (y.piece(y_at, y_at + d_head), lse.piece(lse_at, lse_at + 1)) };
-            store(cores.isa, mixed, scale, y);
-            lse[0] = log_sum;
+        let q = head.queries(qkv, width, q);
+        // What this thread will probably take next, where it is too much to be in cache already.
+        let next = (task + cores.pool.threads()).min(batch * kv_heads * blocks - 1);
+        let (after, first) = (Head::new(next / blocks, dims), next % blocks * most);
+        let [next_q, next_k, next_v, _] = after.columns();
+        let far = size_of_val(qkv) > NEAR;
+        let (to, keys) =
+            if far { ((first + most).min(dims.queries()), Block::most_keys(len).min(len)) } else { (first, 0) };
+        let next = [
+            (after.queries(qkv, width, next_q), first, to),
+            (after.keys(qkv, len, width, next_k), 0, keys),
+            (after.keys(qkv, len, width, next_v), 0, keys),
+        ];
+        attend(cores.isa, dims, &block, q, [k, v], visible, next, |mixed, along, softmax| {
+            // SAFETY: this block's rows of its heads' columns, and their log-sums, are this task's alone.
+            let (mut y, mut lse) = unsafe { (Out::new(&y, head.place(d, out)), Out::new(&lse, head.lse_place())) };
+            store(cores.isa, mixed, along, block.count, 1.0, Some(&softmax.total.0), &mut y, block.first);
+            for (r, log_sum) in softmax.largest.0.iter().enumerate().take(block.count) {
+                lse.row(block.first + r)[0] = *log_sum;
+            }
         });
     });
 }
 
-/// The attention of a block of queries over the keys and values that it sees; `finish(query, mixture, scale, lse)` gets
-/// every row: the mixture of values is yet to be multiplied by the scale.
+/// The attention of a block of queries over the keys and values that it sees; `finish(mixtures, stride, softmax)` gets
+/// the mixtures of values, a row a query, yet to be multiplied by the softmax's totals. `next` will be wanted afterwards.
+#[expect(clippy::too_many_arguments, reason = "what is attended, and what comes next")]
 pub(super) fn attend<X: Real>(
     isa: Isa,
     dims: Dims,
@@ -44,7 +61,8 @@ pub(super) fn attend<X: Real>(
     q: Rows<'_, X>,
     [k, v]: [Rows<'_, X>; 2],
     visible: Option<&[u32]>,
-    mut finish: impl FnMut(usize, &[f32], f32, f32),
+    next: [(Rows<'_, X>, usize, usize); 3],
+    finish: impl FnOnce(&[f32], usize, &Softmax),
 ) {
     let (d_head, count) = (dims.d_head, block.count);
     let keys = Block::most_keys(block.len);
@@ -55,24 +73,36 @@ pub(super) fn attend<X: Real>(
         load(isa, q, block.first, count, 1.0 / (d_head as f32).sqrt(), mixed, along);
         turn(isa, isa, count, d_head, mixed, along, queries, across);
         let mut softmax = Softmax::new();
-        for (j, keys) in block.keys() {
+        for (j, keys) in block.keys(0, block.len) {
             let from = block.from(j);
+            let (after, end) = (j + keys, (j + 2 * keys).min(block.end()));
+            let wanted = if after < end { [(q, 0, 0), (k, after, end), (v, after, end)] } else { next };
+            let mut ahead = Ahead::new(wanted, tiles(keys, count - from) + tiles(count - from, d_head));
             load(isa, k, j, keys, 1.0, k_rows, along);
             load(isa, v, j, keys, 1.0, v_rows, along);
-            let (k, q) = (Matrix { data: k_rows, stride: along }, Matrix { data: &queries[from..], stride: across });
-            product::<false>(isa, (keys, count - from, d_head), k, q, &mut s[from..], across, false);
+            let (k, q) = (Matrix::new(k_rows, along), Matrix::new(&queries[from..], across));
+            product_while::<false>(isa, (keys, count - from, d_head), k, q, &mut s[from..], across, false, &mut || {
+                ahead.step()
+            });
             block.mask(isa, s, across, (j, keys), from, visible);
             soften(isa, isa, s, across, keys, from, count, &mut softmax);
             if j > 0 {
                 scale_rows(isa, &mut mixed[from * along..], along, d_head, &softmax.keep.0[from..count]);
             }
-            let (p, v) = (Matrix { data: &s[from..], stride: across }, Matrix { data: v_rows, stride: along });
-            product::<true>(isa, (count - from, d_head, keys), p, v, &mut mixed[from * along..], along, j > 0);
+            let (p, v) = (Matrix::new(&s[from..], across), Matrix::new(v_rows, along));
+            product_while::<true>(
+                isa,
+                (count - from, d_head, keys),
+                p,
+                v,
+                &mut mixed[from * along..],
+                along,
+                j > 0,
+                &mut || ahead.step(),
+            );
         }
         settle(isa, &mut softmax);
-        for (r, mixed) in mixed.chunks(along).enumerate().take(count) {
-            finish(r, &mixed[..d_head], softmax.total.0[r], softmax.largest.0[r]);
-        }
+        finish(mixed, along, &softmax);
     });
 }
 

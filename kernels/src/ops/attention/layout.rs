@@ -1,7 +1,7 @@
 //! Where heads lie, what their queries see, and the scratch of a thread.
 
 use super::micro::{LANES, ROWS};
-use super::rows::{Rows, offset};
+use super::rows::{Place, Rows, offset};
 use super::softmax::MOST;
 use crate::op::AttentionMask;
 use galatea_tensor::Shape;
@@ -57,6 +57,16 @@ impl Dims {
         even(self.queries(), MOST, LANES)
     }
 
+    /// Whether a batch has so few key/value heads that the gradients of keys and of queries are tasks of their own.
+    pub(super) fn splits(self, batch: usize) -> bool {
+        batch * self.kv_heads < TASKS / 2 && self.queries() > MOST
+    }
+
+    /// Keys of a task that has the gradients of some.
+    pub(super) fn span(self) -> usize {
+        even(self.len, 2 * KEYS, ROWS)
+    }
+
     /// Queries of a task of their own: a function of the shape alone, so that no bit depends on the machine.
     pub(super) fn task(self, batch: usize) -> usize {
         let tasks = batch * self.kv_heads * self.queries().div_ceil(MOST);
@@ -75,7 +85,7 @@ impl Dims {
 
 /// The size of even pieces of `len`, of at most `most` each and a multiple of `unit`.
 fn even(len: usize, most: usize, unit: usize) -> usize {
-    len.div_ceil(len.div_ceil(most)).next_multiple_of(unit)
+    len.div_ceil(len.div_ceil(most).max(1)).next_multiple_of(unit).max(unit)
 }
 
 /// One key/value head of one batch element.
@@ -109,17 +119,29 @@ impl Head {
         Rows { data: &x[self.batch * len * stride + col..], stride, group: 1, width: self.dims.d_head }
     }
 
-    /// Where query `r` of this head begins in a matrix of `stride` columns, from column `col` on.
-    pub(super) fn query(self, r: usize, stride: usize, col: usize) -> usize {
-        self.batch * self.dims.len * stride + col + offset(r, self.dims.group(), stride, self.dims.d_head)
+    /// Where the queries of this head lie in an output of `stride` columns, from column `col` on.
+    pub(super) fn place(self, stride: usize, col: usize) -> Place {
+        let Dims { d_head, len, .. } = self.dims;
+        let start = self.batch * len * stride + col;
+        Place { start, stride, group: self.dims.group(), step: d_head, width: d_head }
     }
 
-    /// Where the log-sum of query `r` of this head stands.
-    pub(super) fn lse(self, r: usize) -> usize {
+    /// Where its keys or values lie.
+    pub(super) fn key_place(self, stride: usize, col: usize) -> Place {
+        Place { group: 1, ..self.place(stride, col) }
+    }
+
+    /// Where the log-sums of its queries lie.
+    pub(super) fn lse_place(self) -> Place {
+        let Dims { heads, len, .. } = self.dims;
         let group = self.dims.group();
-        self.batch * self.dims.heads * self.dims.len
-            + self.kv * group * self.dims.len
-            + offset(r, group, 1, self.dims.len)
+        Place { start: (self.batch * heads + self.kv * group) * len, stride: 1, group, step: len, width: 1 }
+    }
+
+    /// Where the log-sum of query `r` stands.
+    pub(super) fn lse(self, r: usize) -> usize {
+        let Place { start, stride, group, step, .. } = self.lse_place();
+        start + offset(r, group, stride, step)
     }
 }
 
@@ -146,18 +168,22 @@ impl Block {
         Self { first, count, len, reach }
     }
 
+    /// The keys that some query sees are below this one.
+    pub(super) fn end(&self) -> usize {
+        self.reach[MOST - 1] as usize
+    }
+
     /// Most keys that [`Block::keys`] takes together of `len`.
     pub(super) fn most_keys(len: usize) -> usize {
         len.next_multiple_of(ROWS).min(KEYS)
     }
 
-    /// The keys that some query sees, in blocks: (first, how many). They end where whole register tiles do, or with the
-    /// last key.
-    pub(super) fn keys(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
-        let seen = self.reach[MOST - 1];
-        let end = (seen as usize).next_multiple_of(ROWS).min(self.len);
-        let step = even(end, if self.reach[0] == seen { KEYS } else { MASKED_KEYS }, ROWS);
-        (0..end).step_by(step).map(move |j| (j, (end - j).min(step)))
+    /// The keys that some query sees among those `first .. last`, in blocks: (first, how many). They end where whole
+    /// register tiles do, or with the last key.
+    pub(super) fn keys(&self, first: usize, last: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let end = self.end().next_multiple_of(ROWS).min(last).max(first);
+        let step = even(end - first, if self.reach[0] as usize == self.end() { KEYS } else { MASKED_KEYS }, ROWS);
+        (first..end).step_by(step).map(move |j| (j, (end - j).min(step)))
     }
 
     /// The first query that sees key `j`, rounded down to whole vectors.

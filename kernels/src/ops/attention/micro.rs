@@ -13,8 +13,14 @@ pub(super) const LANES: usize = 16;
 /// Rows of a matrix, `stride` elements apart.
 #[derive(Clone, Copy)]
 pub(super) struct Matrix<'a> {
-    pub(super) data: &'a [f32],
-    pub(super) stride: usize,
+    data: &'a [f32],
+    stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    pub(super) fn new(data: &'a [f32], stride: usize) -> Self {
+        Self { data, stride }
+    }
 }
 
 /// The elements from one row of a padded buffer to the next: whole vectors, and an odd number of them, so that the
@@ -23,11 +29,33 @@ pub(super) fn stride(columns: usize) -> usize {
     (columns.div_ceil(LANES) | 1) * LANES
 }
 
+/// The register tiles of a product, as they count towards what it brings in meanwhile.
+pub(super) fn tiles(m: usize, n: usize) -> usize {
+    m.div_ceil(ROWS) * n.div_ceil(3 * LANES)
+}
+
 /// C [m, n] = A B, or C + A B if `add`, over `depth`. A is [m, depth], or with `TURNED` [depth, m].
 ///
 /// # Panics
 /// If a matrix is shorter than its shape in whole tiles.
 pub(super) fn product<const TURNED: bool>(
+    isa: Isa,
+    shape: (usize, usize, usize),
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    c: &mut [f32],
+    c_stride: usize,
+    add: bool,
+) {
+    product_while::<TURNED>(isa, shape, a, b, c, c_stride, add, &mut || {});
+}
+
+/// As [`product`]; `meanwhile` is called before every register tile: it may bring into cache what comes next.
+///
+/// # Panics
+/// If a matrix is shorter than its shape in whole tiles.
+#[expect(clippy::too_many_arguments, reason = "the product's own parameters")]
+pub(super) fn product_while<const TURNED: bool>(
     isa: Isa,
     (m, n, depth): (usize, usize, usize),
     a: Matrix<'_>,
@@ -35,6 +63,7 @@ pub(super) fn product<const TURNED: bool>(
     c: &mut [f32],
     c_stride: usize,
     add: bool,
+    meanwhile: &mut dyn FnMut(),
 ) {
     let (rows, cols) = (m.next_multiple_of(ROWS), n.next_multiple_of(LANES));
     let (lines, width) = if TURNED { (depth, rows) } else { (rows, depth) };
@@ -49,7 +78,7 @@ pub(super) fn product<const TURNED: bool>(
             4 => 2,
             left => left.min(3),
         };
-        let panel = Panel {
+        let mut panel = Panel {
             rows,
             depth,
             a: a.data.as_ptr(),
@@ -60,6 +89,7 @@ pub(super) fn product<const TURNED: bool>(
             c: c[col..].as_mut_ptr(),
             c_stride,
             add,
+            meanwhile: &mut *meanwhile,
         };
         // SAFETY: a, b and c hold every element of a product of whole tiles (asserted above), and the panel's columns
         // `col .. col + vectors LANES` are among them; an `Isa` exists only where `Isa::best` found its features.
@@ -83,7 +113,7 @@ pub(super) fn product<const TURNED: bool>(
 }
 
 /// Some whole vectors of columns of a product: element (row, k) of A is `a[row a_row + k a_depth]`.
-struct Panel {
+struct Panel<'a> {
     rows: usize,
     depth: usize,
     a: *const f32,
@@ -94,18 +124,20 @@ struct Panel {
     c: *mut f32,
     c_stride: usize,
     add: bool,
+    meanwhile: &'a mut dyn FnMut(),
 }
 
-impl Panel {
+impl Panel<'_> {
     /// `V` vectors of columns.
     ///
     /// # Safety
     /// The machine has AVX-512F; A, B and C hold `rows` (a multiple of ROWS), `depth` and `V LANES` columns.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f")]
-    unsafe fn avx512<const V: usize, const TURNED: bool>(&self) {
+    unsafe fn avx512<const V: usize, const TURNED: bool>(&mut self) {
         use std::arch::x86_64::*;
         for row in (0..self.rows).step_by(ROWS) {
+            (self.meanwhile)();
             // SAFETY: all of these lie within the panel (the caller's promise).
             unsafe {
                 let c = self.c.add(row * self.c_stride);
@@ -225,10 +257,10 @@ mod tests {
                 let (a, b) = (f32s(&[rows, depth], 1), f32s(&[depth, cols], 2));
                 let turned: Vec<f32> = (0..depth * rows).map(|e| a[e % rows * depth + e / rows] as f32).collect();
                 let [a32, b32] = [&a, &b].map(|x| x.iter().map(|&x| x as f32).collect::<Vec<f32>>());
-                let b32 = Matrix { data: &b32, stride: cols };
+                let b32 = Matrix::new(&b32, cols);
                 let mut c = vec![f32::NAN; rows * cols];
-                product::<false>(isa, (m, n, depth), Matrix { data: &a32, stride: depth }, b32, &mut c, cols, false);
-                product::<true>(isa, (m, n, depth), Matrix { data: &turned, stride: rows }, b32, &mut c, cols, true);
+                product::<false>(isa, (m, n, depth), Matrix::new(&a32, depth), b32, &mut c, cols, false);
+                product::<true>(isa, (m, n, depth), Matrix::new(&turned, rows), b32, &mut c, cols, true);
                 for (e, c) in c.iter().enumerate() {
                     let truth = 2.0 * (0..depth).map(|k| a[e / cols * depth + k] * b[k * cols + e % cols]).sum::<f64>();
                     // Rounding of a sum of `depth` products grows with the root of the depth.

@@ -18,7 +18,8 @@
 //! queries, backward a key/value head.
 //!
 //! With a cache, n new positions append their keys and values at `past` and attend to `past + n` positions: the same
-//! blocks, or, for up to four queries a key, one pass over keys and one over values where they lie.
+//! blocks, or, for up to four queries a key, one pass over keys and one over values where they lie, in spans of positions
+//! whose mixtures are put together at the end.
 //!
 //! Cost: forward 4 b l^2 d flops, 16 b l d bytes; backward 10 b l^2 d (scores again, dp, dq, dk, dv), 32 b l d bytes;
 //! halved by a causal mask.

@@ -2,6 +2,7 @@
 
 use super::micro::LANES;
 use crate::isa::{Isa, multiversion};
+use crate::pool::Pieces;
 use crate::real::Real;
 use std::array::from_fn;
 
@@ -25,6 +26,49 @@ impl<'a, X> Rows<'a, X> {
     }
 }
 
+/// Rows that a product brings into the second cache while it computes, some before each of its register tiles.
+pub(super) struct Ahead<'a, X, const N: usize> {
+    /// What is left: rows `from .. to`, in turn.
+    pub(super) spans: [(Rows<'a, X>, usize, usize); N],
+    /// Rows at a time.
+    pace: usize,
+}
+
+impl<'a, X, const N: usize> Ahead<'a, X, N> {
+    /// All of `spans` by the time that `tiles` register tiles are done.
+    pub(super) fn new(spans: [(Rows<'a, X>, usize, usize); N], tiles: usize) -> Self {
+        let rows: usize = spans.iter().map(|(_, from, to)| to - from).sum();
+        Self { spans, pace: rows.div_ceil(tiles) }
+    }
+
+    pub(super) fn step(&mut self) {
+        if self.pace == 0 {
+            return;
+        }
+        let mut left = self.pace;
+        for (rows, from, to) in &mut self.spans {
+            let end = (*from + left).min(*to);
+            left -= end - *from;
+            (*from..end).for_each(|r| fetch(rows.row(r)));
+            *from = end;
+        }
+    }
+}
+
+/// Asks for the cache lines of `x`.
+#[inline(always)]
+fn fetch<X>(x: &[X]) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    for line in x.chunks((64 / size_of::<X>()).max(1)).map(|line| line.as_ptr()).chain(x.last().map(std::ptr::from_ref))
+    {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a hint, to the address of an element; it reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) };
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = x;
+}
+
 /// Where row `r` begins.
 #[inline(always)]
 pub(super) fn offset(r: usize, group: usize, stride: usize, width: usize) -> usize {
@@ -46,28 +90,99 @@ multiversion! {
         out: &mut [f32],
         stride: usize,
     ) {
-        for (r, out) in out.chunks_mut(stride).enumerate().take(count) {
-            let ((x, x_tail), (out, out_tail)) = (x.row(first + r).as_chunks::<LANES>(), out.as_chunks_mut::<LANES>());
-            for (to, x) in out.iter_mut().zip(x) {
-                *to = from_fn(|l| x[l].load() * scale);
-            }
-            let tail = out.get_mut(x.len()).map_or(out_tail, |out| &mut out[..]);
-            for (to, x) in tail.iter_mut().zip(x_tail) {
-                *to = x.load() * scale;
+        // Common widths in whole vectors, without a loop over them.
+        match (x.width % LANES, x.width / LANES) {
+            (0, 2) => load_vectors::<X, 2>(x, first, count, scale, out, stride),
+            (0, 4) => load_vectors::<X, 4>(x, first, count, scale, out, stride),
+            (0, 6) => load_vectors::<X, 6>(x, first, count, scale, out, stride),
+            (0, 8) => load_vectors::<X, 8>(x, first, count, scale, out, stride),
+            _ => {
+                for (r, out) in out.chunks_mut(stride).enumerate().take(count) {
+                    for (to, x) in out.iter_mut().zip(x.row(first + r)) {
+                        *to = x.load() * scale;
+                    }
+                }
             }
         }
     }
 }
 
-multiversion! {
-    /// out = `scale` x.
-    pub(super) fn store<X: Real>(x: &[f32], scale: f32, out: &mut [X]) {
-        let ((x, x_tail), (out, out_tail)) = (x.as_chunks::<LANES>(), out.as_chunks_mut::<LANES>());
-        for (to, x) in out.iter_mut().zip(x) {
-            *to = from_fn(|l| X::store(x[l] * scale));
+#[inline(always)]
+fn load_vectors<X: Real, const V: usize>(
+    x: Rows<'_, X>,
+    first: usize,
+    count: usize,
+    scale: f32,
+    out: &mut [f32],
+    stride: usize,
+) {
+    for (r, out) in out.chunks_mut(stride).enumerate().take(count) {
+        let from: &[[X; LANES]; V] = x.row(first + r).as_chunks().0.first_chunk().expect("V vectors a row");
+        let to: &mut [[f32; LANES]; V] = out.as_chunks_mut().0.first_chunk_mut().expect("V vectors a row");
+        for v in 0..V {
+            // By way of values: through the two references the vector would be taken apart, since they might overlap.
+            let (x, mut y) = (from[v], [0.0; LANES]);
+            for l in 0..LANES {
+                y[l] = x[l].load() * scale;
+            }
+            to[v] = y;
         }
-        for (to, x) in out_tail.iter_mut().zip(x_tail) {
-            *to = X::store(x * scale);
+    }
+}
+
+/// Rows of an output that one task writes, laid out like [`Rows`].
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    /// Where the first row begins.
+    pub(super) start: usize,
+    /// Elements from one position to the next.
+    pub(super) stride: usize,
+    /// Heads that share a key.
+    pub(super) group: usize,
+    /// Elements from one of them to the next.
+    pub(super) step: usize,
+    /// Elements of a row.
+    pub(super) width: usize,
+}
+
+/// The rows of a [`Place`], one at a time.
+pub(super) struct Out<'a, T> {
+    pieces: &'a Pieces<'a, T>,
+    place: Place,
+}
+
+impl<'a, T> Out<'a, T> {
+    /// # Safety
+    /// While this is alive nothing else takes a piece that overlaps a row of the place that this task writes.
+    pub(super) unsafe fn new(pieces: &'a Pieces<'a, T>, place: Place) -> Self {
+        Self { pieces, place }
+    }
+
+    #[inline(always)]
+    pub(super) fn row(&mut self, r: usize) -> &mut [T] {
+        let Place { start, stride, group, step, width } = self.place;
+        let at = start + offset(r, group, stride, step);
+        // SAFETY: the rows are this value's own (whoever called `new`), and `&mut self` lends one at a time.
+        unsafe { self.pieces.piece(at, at + width) }
+    }
+}
+
+multiversion! {
+    /// Rows `first .. first + count` of out = `scale` times those of x, each times its own of `scales` where given.
+    pub(super) fn store<X: Real>(
+        x: &[f32],
+        stride: usize,
+        count: usize,
+        scale: f32,
+        scales: Option<&[f32]>,
+        out: &mut Out<'_, X>,
+        first: usize,
+    ) {
+        for (r, x) in x.chunks(stride).enumerate().take(count) {
+            let scale = scales.map_or(scale, |scales| scale * scales[r]);
+            for (to, x) in out.row(first + r).iter_mut().zip(x) {
+                *to = X::store(x * scale);
+            }
         }
     }
 }

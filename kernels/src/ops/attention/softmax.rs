@@ -4,7 +4,7 @@
 use super::micro::LANES;
 use super::rows::Rows;
 use crate::isa::{Isa, multiversion};
-use crate::math::{ln, max, sum};
+use crate::math::{exp, ln, max, sum};
 use crate::real::Real;
 
 /// Most queries that share a block of scores.
@@ -49,8 +49,8 @@ fn larger(a: &Vector, b: &Vector) -> Vector {
     out
 }
 
-/// e^x for x <= 88, by the polynomial of [`crate::math::exp`] with fewer roundings: relative error below 2e-7 above -87, and
-/// 0 below. In one rounding where the level has such an instruction; elsewhere that would be a call.
+/// e^x for x <= 88: relative error below 2e-7 above -87, and 0 below. In one rounding where the level has such an
+/// instruction; elsewhere that would be a call.
 #[inline(always)]
 fn decay<const FUSED: bool>(x: f32) -> f32 {
     let fma = |a: f32, b: f32, c: f32| if FUSED { a.mul_add(b, c) } else { a * b + c };
@@ -60,10 +60,10 @@ fn decay<const FUSED: bool>(x: f32) -> f32 {
     let n = shifted - 12_582_912.0;
     let r = fma(n, -0.693_359_4, clamped);
     let r = fma(n, 2.121_944_4e-4, r);
-    let p = fma(1.987_569_1e-4, r, 1.398_199_9e-3);
-    let p = fma(p, r, 8.333_452e-3);
-    let p = fma(p, r, 4.166_579_6e-2);
-    let p = fma(p, r, 1.666_666_5e-1);
+    // (e^r - 1 - r) / r^2 at five Chebyshev points of |r| <= ln 2 / 2: e^r to 1e-8.
+    let p = fma(1.392_621_3e-3, r, 8.363_203e-3);
+    let p = fma(p, r, 4.166_655_4e-2);
+    let p = fma(p, r, 1.666_657_7e-1);
     let p = fma(p, r, 0.5);
     let y = fma(p, r * r, r) + 1.0;
     // The shift leaves n alone of the bits, in the place of the exponent; the sum stays a normal number above -87.
@@ -222,8 +222,8 @@ fn differentiate_by<const FUSED: bool>(
 }
 
 multiversion! {
-    /// p = exp(p - largest) over the scores of one query; their sum. `level` is the `isa` again.
-    pub(super) fn normalise(level: Isa, p: &mut [f32]) -> f32 {
+    /// p = exp(p - largest) over the scores of one query; the largest and the sum. `level` is the `isa` again.
+    pub(super) fn normalise(level: Isa, p: &mut [f32]) -> [f32; 2] {
         let largest = max(p);
         let base = if largest == f32::NEG_INFINITY { 0.0 } else { largest };
         if level == Isa::Portable {
@@ -231,19 +231,65 @@ multiversion! {
         } else {
             p.iter_mut().for_each(|p| *p = decay::<true>(*p - base));
         }
-        sum(p.len(), |j| p[j])
+        [largest, sum(p.len(), |j| p[j])]
     }
 }
 
 multiversion! {
     /// y += sum of p_j v_j, for rows `first ..` of v. `level` is the `isa` again.
     pub(super) fn mix<X: Real>(level: Isa, p: &[f32], v: Rows<'_, X>, first: usize, y: &mut [f32]) {
-        for (j, &p) in (first..).zip(p) {
-            if level == Isa::Portable {
-                y.iter_mut().zip(v.row(j)).for_each(|(y, v)| *y += p * v.load());
-            } else {
-                y.iter_mut().zip(v.row(j)).for_each(|(y, v)| *y = p.mul_add(v.load(), *y));
+        if level == Isa::Portable {
+            mix_by::<false, X>(p, v, first, y);
+        } else {
+            mix_by::<true, X>(p, v, first, y);
+        }
+    }
+}
+
+#[inline(always)]
+fn mix_by<const FUSED: bool, X: Real>(p: &[f32], v: Rows<'_, X>, first: usize, y: &mut [f32]) {
+    let (quads, rest) = p.as_chunks::<4>();
+    let (whole, tail) = (y.len() / LANES, y.len() / LANES * LANES);
+    for (j, p) in (first..).step_by(4).zip(quads) {
+        let rows = [v.row(j), v.row(j + 1), v.row(j + 2), v.row(j + 3)];
+        let vectors = rows.map(|row| row.as_chunks::<LANES>().0);
+        for c in 0..whole {
+            let to = lanes(y, c * LANES);
+            let mut sums = *to;
+            for (&p, vectors) in p.iter().zip(vectors) {
+                let x = vectors[c];
+                for l in 0..LANES {
+                    sums[l] = if FUSED { p.mul_add(x[l].load(), sums[l]) } else { p * x[l].load() + sums[l] };
+                }
             }
+            *to = sums;
+        }
+        for (p, row) in p.iter().zip(rows) {
+            y[tail..].iter_mut().zip(&row[tail..]).for_each(|(y, v)| *y += p * v.load());
+        }
+    }
+    for (j, p) in (first + p.len() - rest.len()..).zip(rest) {
+        y.iter_mut().zip(v.row(j)).for_each(|(y, v)| *y += p * v.load());
+    }
+}
+
+multiversion! {
+    /// The mixture of spans of keys: each partial is a mixture of `y.len()` values, its largest score and its sum.
+    pub(super) fn combine<X: Real>(partials: &[f32], stride: usize, y: &mut [X]) {
+        let d = y.len();
+        let largest = partials.chunks(stride).fold(f32::NEG_INFINITY, |top, part| if part[d] > top { part[d] } else { top });
+        let worth = |part: &[f32]| if part[d] == f32::NEG_INFINITY { 0.0 } else { exp(part[d] - largest) };
+        let total = sum(partials.len().div_ceil(stride), |s| {
+            let part = &partials[s * stride..];
+            worth(part) * part[d + 1]
+        });
+        for (c, y) in (0..d).step_by(LANES).zip(y.chunks_mut(LANES)) {
+            let mut sums = [0.0; LANES];
+            for part in partials.chunks(stride) {
+                let worth = worth(part);
+                sums.iter_mut().zip(&part[c..d]).for_each(|(sum, x)| *sum += worth * x);
+            }
+            y.iter_mut().zip(sums).for_each(|(y, sum)| *y = X::store(sum / total));
         }
     }
 }
