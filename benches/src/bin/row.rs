@@ -16,7 +16,7 @@ use std::process::ExitCode;
 /// Prints the median, the best and the noise of some runs after a warm-up, the peak memory of the process, and the floor:
 /// what the arithmetic or the traffic alone would take on this machine, whichever is more, summed over the work's ops.
 #[derive(Parser)]
-#[command(name = "cargo xtask bench", disable_version_flag = true)]
+#[command(name = "row", bin_name = "cargo xtask bench", disable_version_flag = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

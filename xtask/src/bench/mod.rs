@@ -6,7 +6,7 @@ mod peers;
 mod report;
 mod row;
 
-use crate::{Outcome, process, usage};
+use crate::{Outcome, USAGE, process, usage};
 use anyhow::{Context, Result};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,10 @@ use std::path::{Path, PathBuf};
 /// Runs what the first of `arguments` names: a row, the peers, or the benches whose names contain it.
 pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<Outcome> {
     match arguments.split_first() {
+        Some((first, _)) if matches!(first.as_str(), "--help" | "-h") => {
+            print!("{USAGE}");
+            Ok(Outcome::Passed)
+        }
         Some((first, _)) if matches!(first.as_str(), "step" | "sample") => row::run(root, arguments),
         Some((first, rest)) if first == "peers" => match peers::Options::parse(rest) {
             Ok(options) => peers::run(root, &options),

@@ -169,11 +169,12 @@ fn detached(linear: &Linear) -> Linear {
 
 fn draw(p: &[f32], uniform: f32) -> usize {
     let mut left = uniform;
-    p.iter().position(|p| {
-        left -= p;
-        left < 0.0
-    })
-    .unwrap_or(p.len() - 1)
+    p.iter()
+        .position(|p| {
+            left -= p;
+            left < 0.0
+        })
+        .unwrap_or(p.len() - 1)
 }
 
 /// As many products as take 20 ms; the mean of one.

@@ -80,8 +80,11 @@ struct Measured {
 pub(super) fn run(root: &Path, options: &Options) -> Result<Outcome> {
     let target = target(root)?;
     println!("machine: {}; {} threads, {} rounds", machine(), options.threads, options.rounds);
+    // Before we build and run anything ourselves.
+    let load = load_average();
     let (found, mut skipped) = find::all(root, &target, &options.peers, options.threads)?;
-    let mut bench = Bench { found, running: BTreeMap::new(), versions: BTreeMap::new(), rounds: options.rounds };
+    let mut bench = Bench { found, running: BTreeMap::new(), versions: BTreeMap::new(), rounds: options.rounds, load };
+    bench.start(&mut skipped);
     let mut measured = Vec::new();
     let wanted = |comparison: &Comparison| options.only.as_ref().is_none_or(|only| comparison.name().contains(only));
     for comparison in plan::all().into_iter().filter(wanted) {
@@ -89,10 +92,10 @@ pub(super) fn run(root: &Path, options: &Options) -> Result<Outcome> {
     }
     bench.running.clear();
     let lines = table::lines(&measured);
-    let markdown = table::markdown(&lines, &bench.versions, &machine(), options.threads, options.rounds);
+    let markdown = table::markdown(&lines, &bench.heading(options.threads, &measured));
     let folder = target.join("bench");
     let report = json!({
-        "machine": machine(), "threads": options.threads, "rounds": options.rounds, "programs": bench.versions,
+        "machine": machine(), "threads": options.threads, "rounds": options.rounds, "load_average": bench.load, "programs": bench.versions,
         "samples": measured.iter().flat_map(samples).collect::<Vec<_>>(),
         "lines": lines.iter().map(table::Line::to_json).collect::<Vec<_>>(), "skipped": skipped,
     });
@@ -122,6 +125,13 @@ struct Bench {
     running: BTreeMap<Program, Child>,
     versions: BTreeMap<&'static str, String>,
     rounds: usize,
+    load: String,
+}
+
+/// Programs that wanted a processor in the last minute, which should be none.
+fn load_average() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().filter(|number| !number.is_empty()).unwrap_or("unknown").to_owned()
 }
 
 impl Bench {
@@ -131,6 +141,9 @@ impl Bench {
         let takes_part =
             |program: Program| program == Program::Galatea || comparison.peers.iter().any(|(peer, _)| *peer == program);
         let found: Vec<Found> = self.found.iter().filter(|found| takes_part(found.program)).cloned().collect();
+        if found.len() < 2 {
+            return None;
+        }
         // The memory of the others is free for these.
         self.running.retain(|program, _| takes_part(*program));
         let mut runners: Vec<(Entry, Runner)> = Vec::new();
@@ -152,6 +165,9 @@ impl Bench {
                 }
             }
         }
+        if runners.len() < 2 {
+            return None;
+        }
         let rounds = if comparison.measure == Measure::Memory { 0 } else { self.rounds };
         for _ in 0..rounds {
             for (entry, run) in &mut runners {
@@ -163,13 +179,35 @@ impl Bench {
         }
         let entries: Vec<Entry> =
             runners.into_iter().map(|(entry, _)| entry).filter(|e| !e.samples.is_empty()).collect();
-        let alone = entries.len() < 2 || entries[0].program != Program::Galatea;
         for entry in &entries {
             let (middle, unit) = (table::median(&entry.samples), comparison.measure.unit());
             let who = entry.program.named(entry.variant);
             eprintln!("{name}: {who} {} {unit}", super::three_digits(middle));
         }
-        (!alone).then_some(Measured { comparison, entries })
+        Some(Measured { comparison, entries })
+    }
+
+    /// What a reader must know before the table.
+    fn heading(&self, threads: usize, measured: &[Measured]) -> String {
+        let versions: Vec<&str> = self.versions.values().map(String::as_str).collect();
+        let (machine, rounds) = (machine(), self.rounds);
+        let warning = table::warning(measured).unwrap_or_default();
+        format!(
+            "Machine: {machine}; run on {threads} threads; load average before the run {}. {}.\nMedians of {rounds} interleaved rounds; a ratio above 1 means \
+             that ours is less.\n{warning}",
+            self.load,
+            versions.join("; ")
+        )
+    }
+
+    /// Starts every program, to learn its version; one that does not start takes no part.
+    fn start(&mut self, skipped: &mut Vec<String>) {
+        for found in self.found.clone() {
+            if let Err(why) = self.child(&found).map(drop) {
+                skipped.push(format!("{}: {why}", found.program.name()));
+                self.found.retain(|other| other.program != found.program);
+            }
+        }
     }
 
     /// The running program, started if it is not.

@@ -50,6 +50,25 @@ pub(super) fn median(samples: &[f64]) -> f64 {
     }
 }
 
+/// Series whose samples lie further from their median than this share of it, in the middle, were disturbed.
+const DISTURBED: f64 = 0.1;
+
+/// What a reader must know about the machine while the samples were taken, if anything.
+pub(super) fn warning(measured: &[Measured]) -> Option<String> {
+    let series: Vec<&[f64]> = measured.iter().flat_map(|m| &m.entries).map(|entry| entry.samples.as_slice()).collect();
+    let disturbed = series.iter().filter(|samples| {
+        let middle = median(samples);
+        let distances: Vec<f64> = samples.iter().map(|sample| (sample - middle).abs()).collect();
+        median(&distances) > DISTURBED * middle
+    });
+    let (count, all, percent) = (disturbed.count(), series.len(), 100.0 * DISTURBED);
+    let text = format!(
+        "\n**Other programs were running**: {count} of {all} series scatter by more than {percent} %. Programs suffer from that \
+         unequally; measure again on a quiet machine before quoting a ratio.\n"
+    );
+    (count > 0).then_some(text)
+}
+
 /// A line for every pair, and for every peer the geometric mean over the products of one type.
 pub(super) fn lines(measured: &[Measured]) -> Vec<Line> {
     let mut lines: Vec<Line> = measured.iter().flat_map(pairs).collect();
@@ -81,18 +100,9 @@ fn pairs(Measured { comparison, entries }: &Measured) -> Vec<Line> {
     peers.iter().filter_map(line).collect()
 }
 
-/// The page.
-pub(super) fn markdown(
-    lines: &[Line],
-    versions: &BTreeMap<&'static str, String>,
-    machine: &str,
-    threads: usize,
-    rounds: usize,
-) -> String {
-    let versions: Vec<&str> = versions.values().map(String::as_str).collect();
-    let mut text =
-        format!("# Beside other programs\n\nMachine: {machine}; {threads} threads. {}.\n", versions.join("; "));
-    text += &format!("Medians of {rounds} interleaved rounds; a ratio above 1 means that ours is less.\n\n");
+/// The page: what was measured where, then the table.
+pub(super) fn markdown(lines: &[Line], heading: &str) -> String {
+    let mut text = format!("# Beside other programs\n\n{heading}\n");
     text += "| work | peer | the peer's | ours | ratio | target | reached |\n|---|---|---|---|---|---|---|\n";
     for line in lines {
         text += &format!(
@@ -141,8 +151,15 @@ mod tests {
         assert_eq!(lines.len(), 1);
         assert_eq!((lines[0].variant, lines[0].theirs, lines[0].ours), ("compile", 3.0, 2.0));
         assert!(lines[0].reached());
-        let page = markdown(&lines, &BTreeMap::from([("torch", "torch 2".into())]), "m", 2, 3);
+        let page = markdown(&lines, "m");
         assert!(page.contains("| step | torch compile | 3.00 ms | 2.00 ms | 1.50 | 1.50 | yes |"), "{page}");
+    }
+
+    #[test]
+    fn a_disturbed_series_is_told() {
+        let of = |samples| [measured("step", &[(Program::Galatea, "", samples), (Program::Burn, "", &[5.0])])];
+        assert_eq!(warning(&of(&[1.0, 1.01, 9.0, 1.0, 0.99])), None);
+        assert!(warning(&of(&[1.0, 2.0, 3.0])).is_some_and(|text| text.contains("1 of 2 series")));
     }
 
     #[test]
