@@ -3,6 +3,7 @@
 // Shapes are written [b, l, d]: one extent alone, [b], is no link either.
 #![allow(rustdoc::broken_intra_doc_links)]
 
+mod checkpoint;
 mod init;
 mod inspect;
 mod ops;
@@ -12,6 +13,7 @@ mod session;
 mod update;
 mod vjp;
 
+pub use checkpoint::Keep;
 pub use init::Init;
 pub use inspect::Summary;
 pub use plan::{Param, Part, Plan};

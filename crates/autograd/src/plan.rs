@@ -1,6 +1,7 @@
 //! From a recording to a program: every tensor gets an address.
 
 use crate::Init;
+use crate::checkpoint::Keep;
 use crate::record::{Call, Place, Recorder, Var};
 use galatea_kernels::{Constant, Inst, Program};
 use galatea_tensor::{DType, Region, Shape, Slot};
@@ -149,7 +150,20 @@ impl Recorder {
     /// # Panics
     /// If the plan breaks a rule of [`Program::new`]: a bug of this crate, found before anything runs.
     #[track_caller]
-    pub fn finish(mut self, outputs: &[Var]) -> Plan {
+    pub fn finish(self, outputs: &[Var]) -> Plan {
+        self.finish_keeping(outputs, Keep::Everything)
+    }
+
+    /// [`Recorder::finish`], with a choice of what is kept for the backward pass.
+    ///
+    /// # Panics
+    /// As [`Recorder::finish`].
+    #[track_caller]
+    pub fn finish_keeping(mut self, outputs: &[Var], keep: Keep) -> Plan {
+        match keep {
+            Keep::Everything => {}
+            Keep::BlockInputs => self.recompute_blocks(),
+        }
         let order = self.fix_layout();
         let offsets = param_offsets(&self, &order);
         let layout = self.layout_of_parts(&order);

@@ -82,6 +82,10 @@ pub struct Recorder {
     pub(crate) grads: Vec<Option<Var>>,
     /// Calls before this index have been reversed.
     pub(crate) reversed: usize,
+    /// Where the forward part of each backward pass ends.
+    pub(crate) passes: Vec<usize>,
+    /// Where blocks of the model begin.
+    pub(crate) blocks: Vec<usize>,
     /// Parameter numbers in memory order, fixed by the first `update` or by `finish`.
     pub(crate) layout: Option<Vec<usize>>,
     streams: u32,

@@ -13,6 +13,7 @@ impl Recorder {
     pub fn backward(&mut self, loss: Var) {
         assert_eq!(self.shape(loss).len(), 1, "backward starts from a scalar, not {}", self.shape(loss));
         assert!(self.needs_grad(loss), "the loss depends on no parameter");
+        self.passes.push(self.calls.len());
         let one = self.constant(&[1], vec![1.0]);
         let mut grads: Vec<Option<Var>> = vec![None; self.nodes.len()];
         grads[loss.0 as usize] = Some(one);
