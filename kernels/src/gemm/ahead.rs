@@ -46,6 +46,12 @@ impl Ahead {
         Self { first, stride: part.factor.stride * size, rows: rows.1 - rows.0, lines, row: 0, line: 0 }
     }
 
+    /// The first `count` of words that lie one after another.
+    pub(super) fn of_words(words: &[u32], count: usize) -> Self {
+        let lines = (4 * count.min(words.len())).div_ceil(64);
+        Self { first: words.as_ptr().cast(), stride: 0, rows: 1, lines, row: 0, line: 0 }
+    }
+
     /// Asks for the next line, if there is one.
     #[inline(always)]
     pub(super) fn next(&mut self) {

@@ -12,12 +12,14 @@ mod ahead;
 mod factor;
 mod finish;
 mod pack;
+mod packed;
 pub(crate) mod tiles;
 mod vector;
 mod words;
 
 pub use factor::{Elements, ElementsMut, Factor, Layout, Precision};
 pub use finish::Epilogue;
+pub use packed::{Right, pack_weights, packed_words};
 
 use crate::cpu::Cores;
 use crate::isa::Isa;
@@ -175,7 +177,22 @@ pub fn gemm(
     c: ElementsMut<'_>,
     epilogue: Epilogue<'_>,
 ) {
-    run(cores, Unit::choose(cores.isa, precision), shape, a, b, c, epilogue);
+    run(cores, Unit::choose(cores.isa, precision), shape, a, Right::Plain(b), c, epilogue);
+}
+
+/// y [m, n] = x w^T for weights that [`pack_weights`] packed at this level, with what `epilogue` says.
+///
+/// # Panics
+/// As [`gemm`].
+pub fn product_packed(
+    cores: &Cores,
+    shape: (usize, usize, usize),
+    x: Factor<'_>,
+    w: &[u32],
+    y: ElementsMut<'_>,
+    epilogue: Epilogue<'_>,
+) {
+    run(cores, Unit::choose(cores.isa, Precision::Bf16), shape, x, Right::Packed(w), y, epilogue);
 }
 
 /// C [m, n] = op(A) op(B) and nothing else.
@@ -206,7 +223,7 @@ pub(crate) fn product_into(
     sink: &dyn Sink,
 ) -> usize {
     let unit = Unit::choose(cores.isa, precision);
-    run_into(cores, unit, shape, a, b, sink);
+    run_into(cores, unit, shape, a, Right::Plain(b), sink);
     unit.tile().1
 }
 
@@ -215,7 +232,7 @@ fn run(
     unit: Unit,
     (m, n, k): (usize, usize, usize),
     a: Factor<'_>,
-    b: Factor<'_>,
+    b: Right<'_>,
     c: ElementsMut<'_>,
     epilogue: Epilogue<'_>,
 ) {
@@ -229,16 +246,10 @@ fn run(
     run_into(cores, unit, (m, n, k), a, b, &Finish { scale, bias, activation, u, residual, accumulate, c, n });
 }
 
-fn run_into(
-    cores: &Cores,
-    unit: Unit,
-    (m, n, k): (usize, usize, usize),
-    a: Factor<'_>,
-    b: Factor<'_>,
-    sink: &dyn Sink,
-) {
+fn run_into(cores: &Cores, unit: Unit, (m, n, k): (usize, usize, usize), a: Factor<'_>, b: Right<'_>, sink: &dyn Sink) {
     a.check(m, k);
-    b.check(k, n);
+    b.check(n, k);
+    let b = b.of(unit, n, k);
     let blocking = Blocking::new(unit, (m, n, k));
     let (row_tasks, col_tasks) = (m.div_ceil(blocking.rows), n.div_ceil(blocking.cols));
     cores.pool.run(row_tasks * col_tasks, &|task| {
@@ -267,7 +278,7 @@ struct Task<'a> {
     k: usize,
     depth: usize,
     a: Factor<'a>,
-    b: Factor<'a>,
+    b: Right<'a>,
     sink: &'a dyn Sink,
 }
 
@@ -287,10 +298,15 @@ impl Task<'_> {
             }
             for (panel, j) in (self.cols.0..self.cols.1).step_by(tile_cols).enumerate() {
                 let cols = (j, (j + tile_cols).min(self.cols.1));
-                let part_b = Part::of_b(self.b, cols, ks);
-                pack(self.isa, word, order_b, &part_b, packed_b);
-                let depth = part_b.depth(word);
-                let mut ahead = self.next_part(ks, j).map_or_else(Ahead::nothing, |next| Ahead::new(&next));
+                let depth = (ks.1 - ks.0).div_ceil(word.depth());
+                let words = match self.b {
+                    Right::Plain(b) => {
+                        pack(self.isa, word, order_b, &Part::of_b(b, cols, ks), packed_b);
+                        &*packed_b
+                    }
+                    Right::Packed(_) => self.b.panel(self.unit, self.n, ks, j).expect("packed words have panels"),
+                };
+                let mut ahead = self.ahead(ks, j);
                 for strip in 0..strips {
                     let i = self.rows.0 + strip * tile_rows;
                     let at = if one_block { 0 } else { panel * strips + strip } * tile_rows * tile_cols;
@@ -314,7 +330,7 @@ impl Task<'_> {
                                     product,
                                     depth,
                                     &strip,
-                                    packed_b,
+                                    words,
                                     vectors,
                                     tile,
                                     k > 0,
@@ -331,7 +347,7 @@ impl Task<'_> {
                             };
                             let tile = tile.first_chunk_mut().expect("a tile of the tile unit's size");
                             // SAFETY: as for the vectors; `in_place` has seen that steps and strips are whole.
-                            unsafe { tiles.micro(steps, rows, packed_b, tile, k > 0) };
+                            unsafe { tiles.micro(steps, rows, words, tile, k > 0) };
                         }
                     }
                     if ks.1 == self.k {
@@ -343,19 +359,27 @@ impl Task<'_> {
         }
     }
 
-    /// The part of B that is packed after the panel at column `j` of the block `ks`: the next panel's, or the next block's
+    /// The lines of B that are needed after the panel at column `j` of the block `ks`: the next panel's, or the next block's
     /// first, or where this thread's next task probably begins.
-    fn next_part(&self, ks: (usize, usize), j: usize) -> Option<Part<'_>> {
-        let cols = self.unit.tile().1;
-        let part = |j: usize, ks| Part::of_b(self.b, (j, (j + cols).min(self.n)), ks);
-        let next_block = |k: usize| (k, (k + self.depth).min(self.k));
-        if j + cols < self.cols.1 {
-            Some(part(j + cols, ks))
+    fn ahead(&self, ks: (usize, usize), j: usize) -> Ahead {
+        let wide = self.unit.tile().1;
+        let block = |k: usize| (k, (k + self.depth).min(self.k));
+        let (j, ks) = if j + wide < self.cols.1 {
+            (j + wide, ks)
         } else if ks.1 < self.k {
-            Some(part(self.cols.0, next_block(ks.1)))
+            (self.cols.0, block(ks.1))
         } else {
-            let j = self.cols.0 + self.stride;
-            (j < self.n).then(|| part(j, next_block(0)))
+            (self.cols.0 + self.stride, block(0))
+        };
+        if j >= self.n {
+            return Ahead::nothing();
+        }
+        match self.b {
+            Right::Plain(b) => Ahead::new(&Part::of_b(b, (j, (j + wide).min(self.n)), ks)),
+            Right::Packed(_) => {
+                let words = self.b.panel(self.unit, self.n, ks, j).expect("packed words have panels");
+                Ahead::of_words(words, wide * (ks.1 - ks.0).div_ceil(self.unit.word().depth()))
+            }
         }
     }
 
