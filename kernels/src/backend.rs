@@ -1,7 +1,7 @@
 //! Where programs run.
 
 use crate::program::Program;
-use galatea_tensor::{Elem, Slot};
+use galatea_tensor::{Elem, Slot, bf16};
 
 /// A machine that holds memory and runs programs.
 pub trait Backend {
@@ -24,6 +24,21 @@ pub trait Backend {
     /// # Panics
     /// If `host` has not the slot's length.
     fn upload<T: Elem>(&mut self, memory: &mut Self::Memory, at: Slot, host: &[T]) -> Result<(), Self::Error>;
+
+    /// Writes weights w [n, k] to `at` in the order that this machine's products read ([`crate::Op::LinearPacked`]).
+    ///
+    /// # Errors
+    /// If the machine fails.
+    ///
+    /// # Panics
+    /// If `w` has not n k elements, or `at` not the words for them.
+    fn upload_weights(
+        &mut self,
+        memory: &mut Self::Memory,
+        at: Slot,
+        shape: (usize, usize),
+        w: &[bf16],
+    ) -> Result<(), Self::Error>;
 
     /// Copies `at` to `host`.
     ///

@@ -1,7 +1,7 @@
 //! The CPU backend.
 
 use crate::backend::Backend;
-use crate::gemm::{Elements, ElementsMut};
+use crate::gemm::{Elements, ElementsMut, pack_weights};
 use crate::isa::Isa;
 use crate::op::{Activation, Op};
 use crate::ops;
@@ -78,6 +78,17 @@ impl Backend for Cpu {
 
     fn upload<T: Elem>(&mut self, memory: &mut Memory, at: Slot, host: &[T]) -> Result<(), CpuError> {
         memory.get_mut::<T>(&at).copy_from_slice(host);
+        Ok(())
+    }
+
+    fn upload_weights(
+        &mut self,
+        memory: &mut Memory,
+        at: Slot,
+        shape: (usize, usize),
+        w: &[bf16],
+    ) -> Result<(), CpuError> {
+        pack_weights(self.cores.isa, shape, w, memory.get_mut::<u32>(&at));
         Ok(())
     }
 
@@ -176,6 +187,10 @@ fn execute(cores: &Cores, memory: &Memory, inst: &Inst) {
             let b = bias.then(|| read(2));
             let u = (activation != Activation::None).then(|| at.elements_mut(1));
             ops::linear::forward(cores, activation, cols(0), at.elements(0), at.elements(1), b, at.elements_mut(0), u);
+        }
+        Op::LinearPacked { bias, activation, outputs } => {
+            let (x, b) = (at.read::<bf16>(0), bias.then(|| read(2)));
+            ops::linear::packed(cores, activation, cols(0), outputs as usize, x, ids(1), b, at.write::<bf16>(0));
         }
         Op::LinearDx => ops::linear::dx(cores, cols(0), at.elements(0), at.elements(1), at.elements_mut(0)),
         Op::LinearDw { bias } => {

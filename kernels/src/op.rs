@@ -162,6 +162,16 @@ pub enum Op {
         /// What is applied to u.
         activation: Activation,
     },
+    /// [`Op::Linear`] in bf16 with weights that the backend packed when they were set ([`crate::Backend::upload_weights`]).
+    /// Reads x bf16 [.., i], the words u32 [`crate::gemm::packed_words`], b [o] if `bias`; writes y bf16 [.., o] alone.
+    LinearPacked {
+        /// Whether b is read.
+        bias: bool,
+        /// What is applied.
+        activation: Activation,
+        /// o.
+        outputs: u32,
+    },
     /// dx = dy w. Reads dy [.., o], w [o, i]; writes dx [.., i].
     LinearDx,
     /// dw = dy^T x, db = sum of rows of dy. Reads dy [.., o], x [.., i]; writes dw [o, i], db [o] if `bias`.
@@ -458,6 +468,7 @@ impl Op {
             Op::SwiGlu => "swiglu",
             Op::SwiGluGrad => "swiglu_grad",
             Op::Linear { .. } => "linear",
+            Op::LinearPacked { .. } => "linear_packed",
             Op::LinearDx => "linear_dx",
             Op::LinearDw { .. } => "linear_dw",
             Op::Embedding => "embedding",

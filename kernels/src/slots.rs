@@ -102,6 +102,13 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
             let y = (reads[0].0.with_cols(o), real(1));
             vec![y; if activation == Activation::None { 1 } else { 2 }]
         }
+        Op::LinearPacked { bias, outputs, .. } => {
+            const E: &str = "x bf16 [.., i], the packed words of w [outputs, i] and, with a bias, b [outputs]";
+            arity(2 + usize::from(bias), &[Bf16, U32, F32], E)?;
+            let o = outputs as usize;
+            check(o > 0 && is(1, &[crate::gemm::packed_words(o, reads[0].0.cols())]) && (!bias || is(2, &[o])), E)?;
+            vec![(reads[0].0.with_cols(o), Bf16)]
+        }
         Op::LinearDx => {
             const E: &str = "dy [.., o] and w [o, i]";
             arity(2, &[real(0), real(1)], E)?;

@@ -7,6 +7,7 @@ mod checkpoint;
 mod init;
 mod inspect;
 mod ops;
+mod pack;
 mod plan;
 mod record;
 mod session;

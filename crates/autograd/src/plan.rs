@@ -40,6 +40,10 @@ pub struct Param {
     pub init: Init,
     /// Elements from the start of each part.
     pub(crate) offset: usize,
+    /// Where its own bf16 copy is, if the program has no flat part of copies.
+    pub(crate) copy: Option<Slot>,
+    /// Where its packed words are, if the program keeps it so.
+    pub(crate) packed: Option<Slot>,
     /// Whether a backward pass reaches it.
     pub(crate) trained: bool,
 }
@@ -69,8 +73,8 @@ pub(crate) struct Layout {
     pub(crate) all: usize,
     /// Elements of those with a gradient: they come first.
     pub(crate) trained: usize,
-    /// Whether the f32 masters are kept; a program without a gradient that reads copies alone does without.
-    pub(crate) masters: bool,
+    /// Elements that have an f32 master: all in training; without a gradient those that an op reads as they are.
+    pub(crate) masters: usize,
     /// Elements that have a bf16 copy: of every parameter with a gradient, and of those without that a product reads.
     pub(crate) copied: usize,
     /// Whether the program has moments.
@@ -84,9 +88,9 @@ pub(crate) struct Layout {
 impl Layout {
     /// The region, first byte and element type of a part, and its elements; `None` where the program does not keep it.
     fn part(&self, part: Part) -> Option<(Region, usize, DType, usize)> {
-        let masters = if self.masters { 4 * self.all } else { 0 };
+        let masters = 4 * self.masters;
         let (kept, region, first, dtype, len) = match part {
-            Part::Value => (self.masters, Region::Param, 0, DType::F32, self.all),
+            Part::Value => (self.masters > 0, Region::Param, 0, DType::F32, self.masters),
             Part::Copy => (self.copied > 0, Region::Param, masters, DType::Bf16, self.copied),
             Part::Grad => (self.trained > 0, Region::Grad, 0, DType::F32, self.trained),
             Part::Moment1 => (self.moments, Region::Moment, 0, DType::F32, self.trained),
@@ -137,6 +141,9 @@ impl Plan {
 
     /// The place of one part of a parameter, if the program keeps that part.
     pub fn param_slot(&self, param: &Param, part: Part) -> Option<Slot> {
+        if part == Part::Copy && param.copy.is_some() {
+            return param.copy;
+        }
         let (region, first, dtype, len) = self.layout.part(part)?;
         let offset = first + param.offset * dtype.size();
         (param.offset < len).then_some(Slot { region, offset, shape: param.shape, dtype })
@@ -164,11 +171,13 @@ impl Recorder {
             Keep::Everything => {}
             Keep::BlockInputs => self.recompute_blocks(),
         }
+        self.pack_weights();
         let order = self.fix_layout();
         let offsets = param_offsets(&self, &order);
         let layout = self.layout_of_parts(&order);
         let (step_offsets, step_bytes) = step_offsets(&self);
         let (work_offsets, work_bytes, unplanned_bytes) = work_offsets(&self, outputs);
+        let ([copies, packed], param_end) = self.single_slots(layout.bytes(Region::Param));
         let of_part = |part: Part, element: usize| {
             let (region, first, dtype, _) = layout.part(part).expect("a part that an op touches is kept");
             (region, first + element * dtype.size())
@@ -179,10 +188,12 @@ impl Recorder {
                 let (region, offset) = match node.place {
                     Place::Work => (Region::Work, work_offsets[i]),
                     Place::Input | Place::Constant => (Region::Step, step_offsets[i]),
-                    // No op reads the master of a parameter that has none.
-                    Place::Param(p) if !layout.masters => of_part(Part::Copy, offsets[p]),
-                    Place::Param(p) => of_part(Part::Value, offsets[p]),
-                    Place::Copy(p) => of_part(Part::Copy, offsets[p]),
+                    Place::Param(p) if self.needs_master(p) => of_part(Part::Value, offsets[p]),
+                    Place::Copy(p) if layout.copied > 0 => of_part(Part::Copy, offsets[p]),
+                    Place::Copy(p) if copies.contains_key(&p) => (Region::Param, copies[&p].offset),
+                    Place::Packed(p) => (Region::Param, packed[&p].offset),
+                    // A form of a parameter that no op reads.
+                    Place::Param(_) | Place::Copy(_) => (Region::Param, 0),
                     Place::Grad(p) => of_part(Part::Grad, offsets[p]),
                     Place::Flat(part, from, _) => of_part(part, offsets[order[from]]),
                 };
@@ -197,6 +208,7 @@ impl Recorder {
         let constants = self.constants.iter().map(constant).collect();
         let [param_bytes, grad_bytes, moment_bytes] =
             [Region::Param, Region::Grad, Region::Moment].map(|region| layout.bytes(region));
+        let param_bytes = param_bytes.max(param_end);
         let region_bytes = [param_bytes, grad_bytes, moment_bytes, work_bytes, step_bytes];
         let program = Program::new(insts, constants, region_bytes).unwrap_or_else(|error| panic!("{error}"));
         let params = self.params.iter().enumerate().map(|(i, p)| Param {
@@ -204,6 +216,8 @@ impl Recorder {
             shape: p.shape,
             init: p.init,
             offset: offsets[i],
+            copy: copies.get(&i).copied(),
+            packed: packed.get(&i).copied(),
             trained: self.grads[i].is_some(),
         });
         Plan { program, params: params.collect(), inputs: self.inputs, layout, unplanned_bytes, slots }
@@ -218,24 +232,45 @@ impl Recorder {
             counted.map(|&p| padded(self.params[p].shape)).sum::<usize>()
         };
         let touched = |place: fn(&Place) -> bool| self.nodes.iter().any(|node| place(&node.place));
-        let reads_masters = self
-            .calls
-            .iter()
-            .flat_map(|call| &call.reads)
-            .any(|var| matches!(self.nodes[var.0 as usize].place, Place::Param(_)));
+        let len = |p: &&usize| padded(self.params[**p].shape);
         let trained = elements(true);
-        let copies = touched(|place| matches!(place, Place::Copy(_)));
         let frozen = order.iter().filter(|&&p| self.grads[p].is_none() && self.copies[p].is_some());
-        let copied = trained + frozen.map(|&p| padded(self.params[p].shape)).sum::<usize>();
+        let copied =
+            if self.has_copies() && trained > 0 { trained + frozen.map(|p| len(&p)).sum::<usize>() } else { 0 };
         Layout {
             all: elements(false),
             trained,
-            masters: trained > 0 || reads_masters || !copies,
-            copied: if copies { copied } else { 0 },
+            masters: order.iter().filter(|&&p| self.needs_master(p)).map(|p| len(&p)).sum(),
+            copied,
             moments: touched(|place| matches!(place, Place::Flat(Part::Moment1, ..))),
             second: touched(|place| matches!(place, Place::Flat(Part::Moment2, ..))),
             ema: touched(|place| matches!(place, Place::Flat(Part::Ema, ..))),
         }
+    }
+
+    /// Whether a parameter is kept in f32: all are in training; without a gradient those of which an op reads no other form.
+    pub(crate) fn needs_master(&self, param: usize) -> bool {
+        let other_form = self.copies[param].is_some() || self.packed.contains(&param);
+        let read = || self.calls.iter().any(|call| call.reads.contains(&self.params[param].var));
+        !other_form || self.grads.iter().any(Option::is_some) || read()
+    }
+
+    /// Places of what a program without a gradient keeps of single parameters, from byte `end` of `Region::Param` on: bf16
+    /// copies, packed words; and where they end. In training all copies are one flat part.
+    fn single_slots(&self, mut end: usize) -> ([BTreeMap<usize, Slot>; 2], usize) {
+        let (mut copies, mut packed) = (BTreeMap::new(), BTreeMap::new());
+        let trains = self.grads.iter().any(Option::is_some);
+        for node in &self.nodes {
+            let (slots, param) = match node.place {
+                Place::Copy(p) if !trains && self.copies[p].is_some() => (&mut copies, p),
+                Place::Packed(p) => (&mut packed, p),
+                _ => continue,
+            };
+            let slot = Slot { region: Region::Param, offset: end, shape: node.shape, dtype: node.dtype };
+            end = slot.end().next_multiple_of(Slot::ALIGN);
+            slots.insert(param, slot);
+        }
+        ([copies, packed], end)
     }
 }
 

@@ -22,6 +22,8 @@ pub(crate) enum Place {
     Param(usize),
     /// The bf16 copy of parameter number `usize`.
     Copy(usize),
+    /// Parameter number `usize` in the order in which the machine multiplies it.
+    Packed(usize),
     /// The gradient of parameter number `usize`.
     Grad(usize),
     /// A flat run of the optimizer's buffers: parameters `from..to` in layout order.
@@ -80,6 +82,8 @@ pub struct Recorder {
     pub(crate) constants: Vec<(Var, Vec<f32>)>,
     /// The gradient of each parameter, once a backward pass reached it.
     pub(crate) grads: Vec<Option<Var>>,
+    /// Parameters that are kept packed, and in no other form.
+    pub(crate) packed: Vec<usize>,
     /// Calls before this index have been reversed.
     pub(crate) reversed: usize,
     /// Where the forward part of each backward pass ends.

@@ -123,7 +123,8 @@ impl<B: Backend> Session<B> {
         Ok(out)
     }
 
-    /// One part of the parameter number `index`, or `None` if the program does not keep that part.
+    /// One part of the parameter number `index`, or `None` if the program does not keep that part (of a weight that is kept
+    /// packed, none can be read).
     ///
     /// # Errors
     /// If the machine fails.
@@ -144,7 +145,7 @@ impl<B: Backend> Session<B> {
     }
 
     /// Sets one part of the parameter number `index`; nothing happens if the program does not keep that part. Setting the
-    /// value sets its bf16 copy too.
+    /// value sets its bf16 copy and its packed words too.
     ///
     /// # Errors
     /// If the machine fails.
@@ -161,9 +162,16 @@ impl<B: Backend> Session<B> {
         if let Some(slot) = whole {
             self.backend.upload(&mut self.memory, slot, x)?;
         }
-        if let Some(slot) = copy {
+        let (packed, shape) = (self.plan.params[index].packed, self.plan.params[index].shape);
+        let packed = packed.filter(|_| part == Part::Value);
+        if copy.is_some() || packed.is_some() {
             let half: Vec<bf16> = x.iter().map(|&x| bf16::store(x)).collect();
-            self.backend.upload(&mut self.memory, slot, &half)?;
+            if let Some(slot) = copy {
+                self.backend.upload(&mut self.memory, slot, &half)?;
+            }
+            if let Some(slot) = packed {
+                self.backend.upload_weights(&mut self.memory, slot, (shape.dim(0), shape.dim(1)), &half)?;
+            }
         }
         Ok(())
     }

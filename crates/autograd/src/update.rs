@@ -80,7 +80,7 @@ impl Recorder {
         }
     }
 
-    fn has_copies(&self) -> bool {
+    pub(crate) fn has_copies(&self) -> bool {
         self.copies.iter().any(Option::is_some)
     }
 
@@ -104,18 +104,16 @@ impl Recorder {
     }
 
     /// The parameters' order in memory: those with a gradient first, by role, so that each rule of the optimizer sees one flat
-    /// run of what it moves; then those that have a bf16 copy.
+    /// run of what it moves; then those that are kept in f32, then those that have a bf16 copy.
     pub(crate) fn fix_layout(&mut self) -> Vec<usize> {
-        let (params, grads, copies) = (&self.params, &self.grads, &self.copies);
-        self.layout
-            .get_or_insert_with(|| {
-                let mut order: Vec<usize> = (0..params.len()).collect();
-                order.sort_by_key(|&i| {
-                    let trained = grads[i].is_some();
-                    (!trained, !trained && copies[i].is_none(), params[i].role, i)
-                });
-                order
-            })
-            .clone()
+        if self.layout.is_none() {
+            let mut order: Vec<usize> = (0..self.params.len()).collect();
+            order.sort_by_cached_key(|&i| {
+                let frozen = self.grads[i].is_none();
+                (frozen, frozen && !self.needs_master(i), frozen && self.copies[i].is_none(), self.params[i].role, i)
+            });
+            self.layout = Some(order);
+        }
+        self.layout.clone().expect("fixed above")
     }
 }

@@ -168,6 +168,7 @@ fn vjp(rec: &mut Recorder, call: &Call, dy: Var, second: Option<Var>) -> Vec<(Va
         | Op::AddRowsGrad { .. }
         | Op::ActivateGrad { .. }
         | Op::SwiGluGrad
+        | Op::LinearPacked { .. }
         | Op::LinearDx
         | Op::LinearDw { .. }
         | Op::EmbeddingGrad { .. }

@@ -5,9 +5,10 @@ use super::{Elements, Factor, Layout, Precision, Unit, tiles};
 use crate::isa::Isa;
 use galatea_tensor::bf16;
 
-/// Words that hold weights [n, k] in bf16 in the order of any level: panels of 48 columns or of 32, whole steps of tiles.
+/// Words that hold weights [n, k] in bf16 in the order of any level: panels of 48 columns whose last is as narrow as sixteen,
+/// or whole steps of tiles of 32.
 pub fn packed_words(n: usize, k: usize) -> usize {
-    n.next_multiple_of(96) * k.next_multiple_of(2 * LANES) / 2
+    n.next_multiple_of(tiles::SIDE) * k.next_multiple_of(2 * LANES) / 2
 }
 
 /// Packs w [n, k] for products x w^T at this level: block by block of k, within it panel by panel. A level that multiplies no

@@ -1,7 +1,8 @@
 use crate::cpu::Cores;
-use crate::gemm::{Elements, ElementsMut, Epilogue, Factor, Layout, gemm, product};
+use crate::gemm::{Elements, ElementsMut, Epilogue, Factor, Layout, gemm, product, product_packed};
 use crate::op::{Activation, Rows};
 use crate::ops::add_rows;
+use galatea_tensor::bf16;
 
 /// y = act(x w^T + b) for rows of `i`; `u` receives x w^T + b where an activation is asked.
 #[expect(clippy::too_many_arguments, reason = "the op's parameters, reads and writes")]
@@ -19,6 +20,23 @@ pub fn forward(
     let (precision, x) = (w.precision(), Factor::new(x, i, Layout::Normal));
     let w = Factor::new(w, i, Layout::Transposed);
     gemm(cores, precision, (n, o, i), x, w, y, Epilogue { bias, activation, u, ..Epilogue::default() });
+}
+
+/// y = act(x w^T + b) for rows of `i` and `o` packed rows of weights.
+#[expect(clippy::too_many_arguments, reason = "the op's parameters, reads and writes")]
+pub fn packed(
+    cores: &Cores,
+    activation: Activation,
+    i: usize,
+    o: usize,
+    x: &[bf16],
+    words: &[u32],
+    bias: Option<&[f32]>,
+    y: &mut [bf16],
+) {
+    let (n, x) = (x.len() / i, Factor::new(x, i, Layout::Normal));
+    let epilogue = Epilogue { bias, activation, ..Epilogue::default() };
+    product_packed(cores, (n, o, i), x, words, ElementsMut::Bf16(y), epilogue);
 }
 
 /// dx [.., i] = dy w for dy [.., o], w [o, i].

@@ -18,4 +18,4 @@ pub(crate) mod reference;
 #[cfg(test)]
 mod tests;
 
-pub use cpu::{dw, dx, forward};
+pub use cpu::{dw, dx, forward, packed};

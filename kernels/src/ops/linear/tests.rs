@@ -59,3 +59,25 @@ fn gradient_equals_finite_differences() {
         check_gradients(&inputs, &dy, &[reference::dx(o, &du, &w), dw, db], |x| forward(x).0);
     }
 }
+
+#[test]
+fn packed_weights_change_no_bit() {
+    use crate::cases::run;
+    use crate::gemm::{pack_weights, packed_words};
+    use crate::isa::Isa;
+    use galatea_tensor::bf16;
+    for (lead, i, o) in SIZES {
+        let (x, w, b) =
+            (Host::normal(&dims(lead, i), 1).bf16(), Host::normal(&[o, i], 2).bf16(), Host::normal(&[o], 3));
+        let weights: Vec<bf16> = w.f64().iter().map(|&w| bf16::from_f64(w)).collect();
+        for (isa, activation) in Isa::available().flat_map(|isa| ALL.map(|activation| (isa, activation))) {
+            let mut words = vec![0; packed_words(o, i)];
+            pack_weights(isa, (o, i), &weights, &mut words);
+            let words = Host::u32(&[words.len()], words);
+            let plain = run(isa, 2, Op::Linear { bias: true, activation }, &[x.clone(), w.clone(), b.clone()], &[]);
+            let op = Op::LinearPacked { bias: true, activation, outputs: o as u32 };
+            let packed = run(isa, 2, op, &[x.clone(), words, b.clone()], &[]);
+            assert_eq!(plain[0], packed[0], "{isa:?} {activation:?} {lead:?} {i} {o}");
+        }
+    }
+}
