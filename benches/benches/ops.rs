@@ -79,9 +79,14 @@ fn attention(bench: &mut Bench, (b, l, d, h): (usize, usize, usize, usize)) {
     let (x, lse) = ([b, l, d], (l as f32).ln() + 0.5);
     let qkv: Read<'_> = (&[b, l, 3 * d], Normal);
     let name = format!("{b}x{l}x{d}x{h}");
-    run(bench, &name, Op::Attention { heads, kv_heads: heads, mask, padding }, &[qkv]);
-    let reads = [qkv, (&x, Normal), (&[b, h, l], Value(lse)), (&x, Normal)];
-    run(bench, &name, Op::AttentionGrad { heads, kv_heads: heads, mask, padding }, &reads);
+    let dropped = format!("{name}_dropout");
+    for (name, dropout) in [(name, None), (dropped, Some(Dropout { p: 0.1, stream: 1 }))] {
+        let rng: &[Read<'_>] = if dropout.is_some() { &[(&[4], Ids(7))] } else { &[] };
+        let reads = [&[qkv], rng].concat();
+        run(bench, &name, Op::Attention { heads, kv_heads: heads, mask, padding, dropout }, &reads);
+        let reads = [&[qkv, (&x, Normal), (&[b, h, l], Value(lse)), (&x, Normal)], rng].concat();
+        run(bench, &name, Op::AttentionGrad { heads, kv_heads: heads, mask, padding, dropout }, &reads);
+    }
 }
 
 fn network(bench: &mut Bench) {

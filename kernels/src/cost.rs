@@ -1,6 +1,6 @@
 //! What an instruction costs: the arithmetic and the traffic behind every floor.
 
-use crate::op::{Activation, Norm, Op};
+use crate::op::{Activation, Dropout, Norm, Op};
 use crate::program::Inst;
 use galatea_tensor::Slot;
 
@@ -61,8 +61,12 @@ pub fn cost(inst: &Inst) -> Cost {
         Op::Modulate { .. } | Op::Gate { .. } => 2 * write(0),
         Op::ModulateGrad { .. } | Op::GateGrad { .. } => 4 * write(0),
         Op::Rotary { .. } => 3 * write(0),
-        Op::Attention { heads, kv_heads, .. } => 4 * attention_pairs(inst, heads, kv_heads),
-        Op::AttentionGrad { heads, kv_heads, .. } => 10 * attention_pairs(inst, heads, kv_heads),
+        Op::Attention { heads, kv_heads, dropout, .. } => {
+            4 * attention_pairs(inst, heads, kv_heads) + attention_draws(inst, heads, dropout)
+        }
+        Op::AttentionGrad { heads, kv_heads, dropout, .. } => {
+            10 * attention_pairs(inst, heads, kv_heads) + attention_draws(inst, heads, dropout)
+        }
         // As if the cache were full: how much it holds is known only when it runs.
         Op::AttentionCached { capacity, .. } => 4 * len(&inst.writes, 2) * u64::from(capacity),
         Op::TimeFeatures { .. } => 3 * write(0),
@@ -100,6 +104,12 @@ fn elementwise(activation: Activation) -> u64 {
         Activation::Silu => 12,
         Activation::Gelu => 18,
     }
+}
+
+/// Half of what dropout counts for an element, for every weight: a Philox block is drawn for eight of them, not four.
+fn attention_draws(inst: &Inst, heads: u32, dropout: Option<Dropout>) -> u64 {
+    let qkv = inst.reads[0].shape;
+    if dropout.is_some() { 8 * qkv.dim(0) as u64 * (qkv.dim(1) as u64).pow(2) * u64::from(heads) } else { 0 }
 }
 
 /// batch len len d: every query with every key, over the width (the softmax is a 1 / d_head of it and left out).

@@ -274,19 +274,21 @@ fn execute(cores: &Cores, memory: &Memory, inst: &Inst) {
             let past = if past { ids(2)[0] as usize } else { 0 };
             ops::rotary::forward::<X>(cores, dims, inverse, past, at.read(0), read(1), at.write(0));
         }),
-        Op::Attention { heads, kv_heads, mask, padding } => {
+        Op::Attention { heads, kv_heads, mask, padding, dropout } => {
             let dims = ops::attention::Dims::new(inst.reads[0].shape, heads, kv_heads, mask);
             let visible = padding.then(|| ids(1));
+            let dropout = dropout.map(|dropout| (dropout, ids(1 + usize::from(padding))));
             real!(inst.reads[0].dtype, X => {
-                ops::attention::forward::<X>(cores, dims, at.read(0), visible, at.write(0), write(1));
+                ops::attention::forward::<X>(cores, dims, at.read(0), visible, dropout, at.write(0), write(1));
             });
         }
-        Op::AttentionGrad { heads, kv_heads, mask, padding } => {
+        Op::AttentionGrad { heads, kv_heads, mask, padding, dropout } => {
             let dims = ops::attention::Dims::new(inst.reads[0].shape, heads, kv_heads, mask);
             let (visible, p) = (padding.then(|| ids(1)), usize::from(padding));
+            let dropout = dropout.map(|dropout| (dropout, ids(4 + p)));
             real!(inst.reads[0].dtype, X => {
                 let (y, lse, dy) = (at.read::<X>(1 + p), read(2 + p), at.read(3 + p));
-                ops::attention::backward(cores, dims, at.read(0), visible, y, lse, dy, at.write(0));
+                ops::attention::backward(cores, dims, at.read(0), visible, dropout, y, lse, dy, at.write(0));
             });
         }
         Op::AttentionCached { heads, kv_heads, capacity, mask } => {

@@ -301,7 +301,7 @@ pub enum Op {
     },
     /// softmax(q k^T / sqrt(d_head) + mask) v per head, without a [len, len] tensor in memory. Reads qkv [b, l, (heads + 2
     /// kv_heads) d_head] (q heads first, then k, then v), visible u32 [b,l] if `padding` (0 hides a key; a row with no visible
-    /// key gives zeros); writes y [b, l, heads d_head], lse [b, heads, l].
+    /// key gives zeros), rng with a dropout (then l is at most 65536); writes y [b, l, heads d_head], lse [b, heads, l].
     Attention {
         /// Heads of the queries.
         heads: u32,
@@ -311,8 +311,10 @@ pub enum Op {
         mask: AttentionMask,
         /// Whether `visible` is read.
         padding: bool,
+        /// What is applied to the weights of the values.
+        dropout: Option<Dropout>,
     },
-    /// Reads qkv, visible if `padding`, y, lse, dy; writes dqkv.
+    /// Reads qkv, visible if `padding`, y, lse, dy, rng with a dropout; writes dqkv.
     AttentionGrad {
         /// Heads of the queries.
         heads: u32,
@@ -322,6 +324,8 @@ pub enum Op {
         mask: AttentionMask,
         /// Whether `visible` is read.
         padding: bool,
+        /// As in the forward pass: the same mask is drawn again.
+        dropout: Option<Dropout>,
     },
     /// Attention of n new positions over those before them and themselves, by a cache that it extends. Reads qkv [b, n,
     /// (heads + 2 kv_heads) d_head], past u32 [1] (positions that the cache holds: the new ones are past .. past + n); writes

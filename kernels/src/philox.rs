@@ -3,7 +3,7 @@
 use galatea_random::{MULTIPLIER, WEYL};
 
 /// Blocks drawn together; each is four words.
-const BLOCKS: usize = 16;
+pub(crate) const BLOCKS: usize = 16;
 
 /// Words of one call of [`Key::words`].
 pub(crate) const WORDS: usize = 4 * BLOCKS;
@@ -23,14 +23,25 @@ impl Key {
     }
 
     /// The words of blocks `first..first + 16` of `row`: word i of the result belongs to element `4 first + i` of the row.
+    #[inline(always)]
+    pub(crate) fn words(self, row: u32, first: u32) -> [u32; WORDS] {
+        let [a, b, c, d] = self.blocks(&[row; BLOCKS], &std::array::from_fn(|i| first.wrapping_add(i as u32)));
+        let mut words = [0; WORDS];
+        for (i, words) in words.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            *words = [a[i], b[i], c[i], d[i]];
+        }
+        words
+    }
+
+    /// Blocks side by side: the first words of all of them, the second, the third and the fourth.
     ///
     /// A word stands in the low half of a 64-bit lane; the multiplication reads that half alone, and the upper half of its
     /// product is the other word, so that no lane is packed or widened within the ten rounds.
     #[inline(always)]
-    pub(crate) fn words(self, row: u32, first: u32) -> [u32; WORDS] {
+    pub(crate) fn blocks(self, rows: &[u32; BLOCKS], indices: &[u32; BLOCKS]) -> [[u32; BLOCKS]; 4] {
         let low = |x: u64| x & 0xffff_ffff;
-        let mut a: [u64; BLOCKS] = std::array::from_fn(|i| u64::from(first.wrapping_add(i as u32)));
-        let (mut b, mut c) = ([u64::from(row); BLOCKS], [u64::from(self.step); BLOCKS]);
+        let (mut a, mut b) = (indices.map(u64::from), rows.map(u64::from));
+        let mut c = [u64::from(self.step); BLOCKS];
         let mut d = [u64::from(self.stream); BLOCKS];
         let mut key = self.seed;
         for _ in 0..10 {
@@ -42,9 +53,11 @@ impl Key {
             }
             key = [key[0].wrapping_add(WEYL[0]), key[1].wrapping_add(WEYL[1])];
         }
-        let mut words = [0; WORDS];
-        for (i, words) in words.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-            *words = [a[i] as u32, b[i] as u32, c[i] as u32, d[i] as u32];
+        let mut words = [[0; BLOCKS]; 4];
+        for (words, found) in words.iter_mut().zip([a, b, c, d]) {
+            for i in 0..BLOCKS {
+                words[i] = found[i] as u32;
+            }
         }
         words
     }

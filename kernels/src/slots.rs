@@ -236,26 +236,30 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
             check(if past { rows >= l && is(2, &[1]) } else { rows == l }, E)?;
             vec![same(0)]
         }
-        Op::Attention { heads, kv_heads, mask, padding } => {
+        Op::Attention { heads, kv_heads, mask, padding, dropout } => {
             check(mask != AttentionMask::BlockCausal(0), "blocks of at least one position")?;
-            const E: &str = "qkv [b, l, (heads + 2 kv_heads) d_head] and, with padding, visible u32 [b, l]";
-            arity(1 + usize::from(padding), &[real(0), U32], E)?;
+            const E: &str = "qkv [b, l, (heads + 2 kv_heads) d_head], visible u32 [b, l] with padding, rng u32 [4] with \
+                             dropout; then 0 <= p < 1 and l <= 65536";
+            let p = usize::from(padding);
+            arity(1 + p + usize::from(dropout.is_some()), &[real(0), U32, U32], E)?;
             check(groups_fit(reads[0].0, heads, kv_heads), E)?;
             let (b, l, width) = d3(0);
             check(!padding || is(1, &[b, l]), E)?;
+            check(dropout.is_none_or(|d| is(1 + p, &[4]) && (0.0..1.0).contains(&d.p) && l <= 1 << 16), E)?;
             let d = heads as usize * d_head(width, heads, kv_heads);
             vec![(reads[0].0.with_cols(d), real(0)), f(&[b, heads as usize, l])]
         }
-        Op::AttentionGrad { heads, kv_heads, padding, .. } => {
-            const E: &str = "qkv, visible where asked, y [b, l, heads d_head], lse f32 [b, heads, l], dy like y";
+        Op::AttentionGrad { heads, kv_heads, padding, dropout, .. } => {
+            const E: &str = "qkv, visible where asked, y [b, l, heads d_head], lse f32 [b, heads, l], dy like y, rng u32 [4] where asked";
             let x = real(0);
-            let types: &[DType] = if padding { &[x, U32, x, F32, x] } else { &[x, x, F32, x] };
-            arity(types.len(), types, E)?;
+            let types: &[DType] = if padding { &[x, U32, x, F32, x, U32] } else { &[x, x, F32, x, U32] };
+            arity(types.len() - usize::from(dropout.is_none()), types, E)?;
             check(groups_fit(reads[0].0, heads, kv_heads), E)?;
             let (b, l, width) = d3(0);
             let (p, d) = (usize::from(padding), heads as usize * d_head(width, heads, kv_heads));
             check(is(1 + p, &[b, l, d]) && is(2 + p, &[b, heads as usize, l]), E)?;
             check(reads[3 + p].0 == reads[1 + p].0 && (!padding || is(1, &[b, l])), E)?;
+            check(dropout.is_none() || is(4 + p, &[4]), E)?;
             vec![same(0)]
         }
         Op::AttentionCached { heads, kv_heads, capacity, mask } => {
@@ -487,10 +491,8 @@ mod tests {
 
     #[test]
     fn too_few_reads_are_an_error_not_a_panic() {
-        assert!(
-            slots(&Op::AttentionGrad { heads: 2, kv_heads: 2, mask: crate::AttentionMask::Full, padding: true }, &[])
-                .is_err()
-        );
+        let (mask, padding, dropout) = (AttentionMask::Full, true, None);
+        assert!(slots(&Op::AttentionGrad { heads: 2, kv_heads: 2, mask, padding, dropout }, &[]).is_err());
         assert!(slots(&Op::Add, &[(Shape::new(&[2]), F32)]).is_err());
     }
 }

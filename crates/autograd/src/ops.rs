@@ -171,8 +171,24 @@ impl Recorder {
         mask: AttentionMask,
         visible: Option<Var>,
     ) -> Var {
-        let reads: Vec<Var> = [qkv].into_iter().chain(visible).collect();
-        self.one(Op::Attention { heads, kv_heads, mask, padding: visible.is_some() }, &reads)
+        self.attention_dropout(qkv, (heads, kv_heads), mask, visible, 0.0)
+    }
+
+    /// [`Recorder::grouped_attention`] by `(heads, kv_heads)` with a fraction p of its weights zero and the rest scaled by 1 /
+    /// (1 - p), after their softmax. p is rounded to a whole number of 65536ths.
+    #[track_caller]
+    pub fn attention_dropout(
+        &mut self,
+        qkv: Var,
+        (heads, kv_heads): (u32, u32),
+        mask: AttentionMask,
+        visible: Option<Var>,
+        p: f32,
+    ) -> Var {
+        let dropout = (p != 0.0).then(|| Dropout { p, stream: self.stream() });
+        let rng = dropout.map(|_| self.rng());
+        let reads: Vec<Var> = [qkv].into_iter().chain(visible).chain(rng).collect();
+        self.one(Op::Attention { heads, kv_heads, mask, padding: visible.is_some(), dropout }, &reads)
     }
 
     /// Attention of new positions by a cache: qkv [b, n, (heads + 2 kv_heads) d_head], `past` u32 [1] positions cached so far,

@@ -132,10 +132,10 @@ fn vjp(rec: &mut Recorder, call: &Call, dy: Var, second: Option<Var>) -> Vec<(Va
             let reads: Vec<Var> = [dy].into_iter().chain(r[1..].iter().copied()).collect();
             vec![(r[0], rec.one(Op::Rotary { heads, kv_heads, inverse: !inverse, past }, &reads))]
         }
-        Op::Attention { heads, kv_heads, mask, padding } => {
-            let visible = padding.then(|| r[1]);
-            let reads: Vec<Var> = [r[0]].into_iter().chain(visible).chain([w[0], w[1], dy]).collect();
-            vec![(r[0], rec.one(Op::AttentionGrad { heads, kv_heads, mask, padding }, &reads))]
+        Op::Attention { heads, kv_heads, mask, padding, dropout } => {
+            let (visible, rng) = (padding.then(|| r[1]), dropout.map(|_| r[1 + usize::from(padding)]));
+            let reads: Vec<Var> = [r[0]].into_iter().chain(visible).chain([w[0], w[1], dy]).chain(rng).collect();
+            vec![(r[0], rec.one(Op::AttentionGrad { heads, kv_heads, mask, padding, dropout }, &reads))]
         }
         Op::CorruptGaussian { .. } => vec![(r[0], rec.one(Op::CorruptGaussianGrad, &[r[1], dy]))],
         Op::Dropout { p, stream } => vec![(r[0], rec.one(Op::Dropout { p, stream }, &[dy, r[1]]))],

@@ -35,7 +35,7 @@ fn network_with(rec: &mut Recorder, name: &str, p_drop: f32) -> Var {
     let qkv = rec.linear(h, w, None, Activation::None);
     let qkv = rec.qk_norm(qkv, 2, 1e-5, 1.5);
     let qkv = rec.rotary(qkv, 2, 100.0);
-    let h = rec.attention(qkv, 2, AttentionMask::Full, None);
+    let h = rec.attention_dropout(qkv, (2, 2), AttentionMask::Full, None, p_drop);
     let x = rec.gate(x, h, m, chunk(2));
     let h = rec.rms_norm(x, Some(g), 1e-5);
     let (w1, b1) = (rec.param("w1", &[12, D], Init::Normal { std: 0.4 }), rec.param("b1", &[12], Init::Zeros));

@@ -97,7 +97,8 @@ pub struct Encoder {
     /// What the normalised q and k are multiplied by: gain^2 sqrt(d_head) bounds the scores, and so how sharply attention can
     /// point.
     pub qk_gain: f32,
-    /// Dropout of attention and feed-forward outputs, in training.
+    /// Dropout in training, of what PyTorch's `nn.TransformerEncoderLayer` drops: attention weights, attention and
+    /// feed-forward outputs, hidden units.
     pub dropout: f32,
     /// Width of the token embeddings that Gaussian noise is added to (Gaussian process only; 0 = d_model without
     /// projections).
@@ -243,7 +244,7 @@ impl Encoder {
         if self.positions.rotary() {
             qkv = rec.rotary(qkv, heads, 10_000.0);
         }
-        let y = rec.attention(qkv, heads, AttentionMask::Full, visible);
+        let y = rec.attention_dropout(qkv, (heads, heads), AttentionMask::Full, visible, self.dropout);
         self.linear(rec, &format!("{name}.out_proj"), y, d, Activation::None, self.residual_init(d))
     }
 

@@ -1,20 +1,24 @@
+use super::dropped::Dropped;
 use super::layout::{Block, Dims, Head, scratch};
 use super::micro::{Matrix, ROWS, product, stride};
 use super::rows::{Out, dots, load, store, turn};
-use super::softmax::{MOST, PerQuery, differentiate};
+use super::softmax::{MOST, PerQuery, differentiate, differentiate_dropped};
 use crate::cpu::Cores;
 use crate::isa::Isa;
+use crate::op::Dropout;
 use crate::pool::Pieces;
 use crate::real::Real;
 use std::ops::Range;
 
-/// dqkv [b, l, (heads + 2 kv_heads) d_head] for dy [b, l, heads d_head]; the probabilities are computed again from `lse`.
+/// dqkv [b, l, (heads + 2 kv_heads) d_head] for dy [b, l, heads d_head]; the probabilities are computed again from `lse`, and
+/// what `dropout` (with its rng) leaves of them is drawn again.
 #[expect(clippy::too_many_arguments, reason = "the op's parameters, reads and writes")]
 pub fn backward<X: Real>(
     cores: &Cores,
     dims: Dims,
     qkv: &[X],
     visible: Option<&[u32]>,
+    dropout: Option<(Dropout, &[u32])>,
     y: &[X],
     lse: &[f32],
     dy: &[X],
@@ -24,7 +28,7 @@ pub fn backward<X: Real>(
     let (width, d) = (dims.width(), heads * d_head);
     let batch = y.len() / (len * d);
     assert_eq!((qkv.len(), dqkv.len(), dy.len()), (batch * len * width, batch * len * width, y.len()));
-    let of = Reads { isa: cores.isa, dims, qkv, visible, y, lse, dy };
+    let of = Reads { isa: cores.isa, dims, qkv, visible, dropped: dropout.map(Dropped::new), y, lse, dy };
     let (dqkv, all, heads) = (Pieces::new(dqkv), dims.queries(), batch * kv_heads);
     let run = |tasks: usize, part: &(dyn Fn(usize) -> (usize, Range<usize>, Range<usize>, Wanted) + Sync)| {
         cores.pool.run(tasks, &|task| {
@@ -63,6 +67,7 @@ struct Reads<'a, X> {
     dims: Dims,
     qkv: &'a [X],
     visible: Option<&'a [u32]>,
+    dropped: Option<Dropped>,
     y: &'a [X],
     lse: &'a [f32],
     dy: &'a [X],
@@ -100,6 +105,7 @@ impl<X: Real> Reads<'_, X> {
             for first in queries.clone().step_by(most) {
                 let block = Block::new(dims, first, most, 0, len);
                 let count = block.count;
+                let kept = self.dropped.map(|dropped| dropped.of(head, &block));
                 load(isa, q, first, count, scale, q_rows, along);
                 load(isa, dy, first, count, 1.0, dy_rows, along);
                 turn(isa, isa, count, d_head, q_rows, along, q_turned, across);
@@ -116,7 +122,14 @@ impl<X: Real> Reads<'_, X> {
                     product::<false>(isa, (some, lanes, d_head), k, q, &mut s[from..], across, false);
                     product::<false>(isa, (some, lanes, d_head), v, dy, &mut ds[from..], across, false);
                     block.mask(isa, s, across, (j, some), from, visible);
-                    differentiate(isa, isa, s, ds, across, some, from, count, &log_sums, &delta);
+                    match &kept {
+                        None => differentiate(isa, isa, s, ds, across, some, from, count, &log_sums, &delta),
+                        Some(kept) => {
+                            differentiate_dropped(
+                                isa, isa, s, ds, across, j, some, from, count, &log_sums, &delta, kept,
+                            );
+                        }
+                    }
                     let (p, ds) = (Matrix::new(&s[from..], across), Matrix::new(&ds[from..], across));
                     if wanted != Wanted::Queries {
                         let [q, dy] = [&q_rows, &dy_rows].map(|x| Matrix::new(&x[from * along..], along));

@@ -97,7 +97,7 @@ pub fn cached<X: Real>(
         let [q, _, _, out] = head.columns();
         let q = head.queries(qkv, width, q);
         let kv = caches.map(|x| head.keys(x, capacity, kept, head.kv * d_head));
-        attend(cores.isa, dims, &block, q, kv, None, [(q, 0, 0); 3], |mixed, along, softmax| {
+        attend(cores.isa, dims, &block, q, kv, None, None, [(q, 0, 0); 3], |mixed, along, softmax| {
             // SAFETY: this block's rows of its heads' columns are this task's alone.
             let mut y = unsafe { Out::new(&y, head.place(d, out)) };
             store(cores.isa, mixed, along, block.count, 1.0, Some(&softmax.total.0), &mut y, block.first);

@@ -1,9 +1,11 @@
+use super::dropped::{Dropped, Kept};
 use super::layout::{Block, Dims, Head, scratch};
 use super::micro::{LANES, Matrix, product_while, stride, tiles};
 use super::rows::{Ahead, Out, Rows, load, store, turn};
-use super::softmax::{Softmax, hide, scale_rows, settle, soften};
+use super::softmax::{Softmax, drop_weights, hide, scale_rows, settle, soften};
 use crate::cpu::Cores;
 use crate::isa::Isa;
+use crate::op::Dropout;
 use crate::pool::Pieces;
 use crate::real::Real;
 
@@ -11,13 +13,21 @@ use crate::real::Real;
 const NEAR: usize = 4 << 20;
 
 /// y [b, l, heads d_head] = softmax(q k^T / sqrt(d_head) + mask) v and lse [b, heads, l] for qkv [b, l, (heads + 2 kv_heads)
-/// d_head]; `visible` [b, l] hides keys where it is 0.
-pub fn forward<X: Real>(cores: &Cores, dims: Dims, qkv: &[X], visible: Option<&[u32]>, y: &mut [X], lse: &mut [f32]) {
+/// d_head]; `visible` [b, l] hides keys where it is 0; `dropout` (with its rng) is applied to what the softmax gives.
+pub fn forward<X: Real>(
+    cores: &Cores,
+    dims: Dims,
+    qkv: &[X],
+    visible: Option<&[u32]>,
+    dropout: Option<(Dropout, &[u32])>,
+    y: &mut [X],
+    lse: &mut [f32],
+) {
     let Dims { heads, kv_heads, d_head, len, .. } = dims;
     let (width, d) = (dims.width(), heads * d_head);
     let batch = y.len() / (len * d);
     assert_eq!((y.len(), lse.len(), qkv.len()), (batch * len * d, batch * heads * len, batch * len * width));
-    let (y, lse) = (Pieces::new(y), Pieces::new(lse));
+    let (y, lse, dropped) = (Pieces::new(y), Pieces::new(lse), dropout.map(Dropped::new));
     let most = dims.task(batch);
     let blocks = dims.queries().div_ceil(most);
     // One task a block of queries: its rows of its heads' columns of y, and its places of lse.
@@ -40,10 +50,12 @@ pub fn forward<X: Real>(cores: &Cores, dims: Dims, qkv: &[X], visible: Option<&[
             (after.keys(qkv, len, width, next_k), 0, keys),
             (after.keys(qkv, len, width, next_v), 0, keys),
         ];
-        attend(cores.isa, dims, &block, q, [k, v], visible, next, |mixed, along, softmax| {
+        let kept = dropped.map(|dropped| dropped.of(head, &block));
+        let scale = kept.as_ref().map_or(1.0, Kept::scale);
+        attend(cores.isa, dims, &block, q, [k, v], visible, kept.as_ref(), next, |mixed, along, softmax| {
             // SAFETY: this block's rows of its heads' columns, and their log-sums, are this task's alone.
             let (mut y, mut lse) = unsafe { (Out::new(&y, head.place(d, out)), Out::new(&lse, head.lse_place())) };
-            store(cores.isa, mixed, along, block.count, 1.0, Some(&softmax.total.0), &mut y, block.first);
+            store(cores.isa, mixed, along, block.count, scale, Some(&softmax.total.0), &mut y, block.first);
             for (r, log_sum) in softmax.largest.0.iter().enumerate().take(block.count) {
                 lse.row(block.first + r)[0] = *log_sum;
             }
@@ -52,7 +64,7 @@ pub fn forward<X: Real>(cores: &Cores, dims: Dims, qkv: &[X], visible: Option<&[
 }
 
 /// The attention of a block of queries over the keys and values that it sees; `finish(mixtures, stride, softmax)` gets
-/// the mixtures of values, a row a query, yet to be multiplied by the softmax's totals. `next` will be wanted afterwards.
+/// the mixtures of values, a row a query, yet to be multiplied by the softmax's totals and what is `kept` by its scale. `next` will be wanted afterwards.
 #[expect(clippy::too_many_arguments, reason = "what is attended, and what comes next")]
 pub(super) fn attend<X: Real>(
     isa: Isa,
@@ -61,6 +73,7 @@ pub(super) fn attend<X: Real>(
     q: Rows<'_, X>,
     [k, v]: [Rows<'_, X>; 2],
     visible: Option<&[u32]>,
+    kept: Option<&Kept>,
     next: [(Rows<'_, X>, usize, usize); 3],
     finish: impl FnOnce(&[f32], usize, &Softmax),
 ) {
@@ -86,6 +99,9 @@ pub(super) fn attend<X: Real>(
             });
             block.mask(isa, s, across, (j, keys), from, visible);
             soften(isa, isa, s, across, keys, from, count, &mut softmax);
+            if let Some(kept) = kept {
+                drop_weights(isa, s, across, j, keys, from, count, kept);
+            }
             if j > 0 {
                 scale_rows(isa, &mut mixed[from * along..], along, d_head, &softmax.keep.0[from..count]);
             }

@@ -108,6 +108,12 @@ impl Head {
         [q, (heads + self.kv) * d_head, (heads + kv_heads + self.kv) * d_head, q]
     }
 
+    /// The head of query `r`, counted over the batch, and its position.
+    pub(super) fn query(self, r: usize) -> (usize, usize) {
+        let group = self.dims.group();
+        (self.batch * self.dims.heads + self.kv * group + r % group, r / group)
+    }
+
     /// The queries of this head in a matrix of `stride` columns, from column `col` on.
     pub(super) fn queries<X>(self, x: &[X], stride: usize, col: usize) -> Rows<'_, X> {
         let data = &x[self.batch * self.dims.len * stride + col..];

@@ -7,6 +7,19 @@
 //! dq_i = sum_j ds_ij k_j,  dk_j = sum_i ds_ij q_i,  dv_j = sum_i p_ij dy_i
 //! ```
 //!
+//! With dropout the weights are m_ij p_ij, m_ij = 1 / (1 - p) where one stays and 0 elsewhere:
+//!
+//! ```text
+//! y_i = sum_j m_ij p_ij v_j,  dv_j = sum_i m_ij p_ij dy_i,  dp_ij = m_ij (dy_i . v_j)
+//! sum_j p_ij dp_ij = dy_i . sum_j m_ij p_ij v_j = dy_i . y_i:   ds_ij = p_ij (dp_ij - dy_i . y_i) / sqrt(d_head)
+//! ```
+//!
+//! so that what the softmax's gradient subtracts is still a product of two rows, and lse that of all visible keys. The
+//! weight of query i and key j in head h of batch element b stays where half j mod 8 of the Philox block (seed, stream,
+//! step, b heads + h, 2^16 i + floor(j / 8)) is at least 2^16 p, rounded; 1 - p is that of the rounded p. Halves are counted
+//! from the low one of the first word. Nothing else enters: neither length nor padding, blocks nor threads; and nothing is
+//! stored: the backward pass draws again. Sixteen blocks are drawn together: a lane is a query, its halves are eight keys.
+//!
 //! Shapes: qkv, dqkv [b, l, (heads + 2 kv_heads) d_head]; visible [b, l]; y, dy [b, l, d] with d = heads d_head; lse [b,
 //! heads, l]. Query head h uses key and value head h / (heads / kv_heads). A key is visible to a query if the mask says so
 //! by position and `visible` is not 0. A row without a visible key gives zeros, log-sum -inf and no gradient.
@@ -22,15 +35,17 @@
 //! whose mixtures are put together at the end.
 //!
 //! Cost: forward 4 b l^2 d flops, 16 b l d bytes; backward 10 b l^2 d (scores again, dp, dq, dk, dv), 32 b l d bytes;
-//! halved by a causal mask.
+//! halved by a causal mask. Dropout: a Philox block for eight weights, each time the scores are computed.
 //!
 //! # Source
 //! Vaswani et al. (2017), "Attention is all you need", equation 1; Milakov & Gimelshein (2018), "Online normalizer
 //! calculation for softmax", algorithm 3; Dao et al. (2022), "FlashAttention", algorithms 1 and 4;
-//! Ainslie et al. (2023), "GQA: training generalized multi-query transformer models from multi-head checkpoints".
+//! Ainslie et al. (2023), "GQA: training generalized multi-query transformer models from multi-head checkpoints";
+//! Srivastava et al. (2014), "Dropout: a simple way to prevent neural networks from overfitting", section 4.
 
 mod backward;
 mod cached;
+mod dropped;
 mod forward;
 mod layout;
 mod micro;

@@ -1,7 +1,10 @@
 //! Attention as it reads.
 
 use super::Dims;
-use crate::op::AttentionMask;
+use crate::op::{AttentionMask, Dropout};
+
+/// A dropout and the rng that it reads.
+pub(crate) type Dropped = Option<(Dropout, [u32; 4])>;
 
 impl Dims {
     fn d(self) -> usize {
@@ -41,8 +44,18 @@ impl Dims {
     }
 }
 
+/// What the weight of query i and key j in head h of batch element b is multiplied by.
+pub(crate) fn factor(dropout: Dropped, heads: usize, b: usize, h: usize, i: usize, j: usize) -> f64 {
+    let Some((Dropout { p, stream }, rng)) = dropout else { return 1.0 };
+    let seed = u64::from(rng[0]) | u64::from(rng[1]) << 32;
+    let words = galatea_random::block(seed, stream, rng[2], (b * heads + h) as u32, (i * 65_536 + j / 8) as u32);
+    let half = words[j % 8 / 2] >> (16 * (j % 2)) & 0xffff;
+    let dropped = (f64::from(p) * 65_536.0).round().min(65_535.0);
+    if f64::from(half) < dropped { 0.0 } else { 65_536.0 / (65_536.0 - dropped) }
+}
+
 /// (y, lse).
-pub(crate) fn forward(dims: Dims, qkv: &[f64], visible: Option<&[u32]>) -> (Vec<f64>, Vec<f64>) {
+pub(crate) fn forward(dims: Dims, qkv: &[f64], visible: Option<&[u32]>, dropout: Dropped) -> (Vec<f64>, Vec<f64>) {
     let (Dims { heads, len, .. }, d) = (dims, dims.d());
     let batch = qkv.len() / (dims.width() * len);
     let (mut y, mut lse) = (vec![0.0; batch * len * d], Vec::new());
@@ -51,9 +64,10 @@ pub(crate) fn forward(dims: Dims, qkv: &[f64], visible: Option<&[u32]>) -> (Vec<
             for i in 0..len {
                 let (p, log_sum) = dims.row(qkv, visible, b, h, i);
                 lse.push(log_sum);
+                let weights: Vec<f64> = (0..len).map(|j| factor(dropout, heads, b, h, i, j) * p[j]).collect();
                 for c in 0..dims.d_head {
                     y[(b * len + i) * d + h * dims.d_head + c] =
-                        (0..len).map(|j| p[j] * qkv[dims.at(2, h, b * len + j, c)]).sum();
+                        (0..len).map(|j| weights[j] * qkv[dims.at(2, h, b * len + j, c)]).sum();
                 }
             }
         }
@@ -62,7 +76,7 @@ pub(crate) fn forward(dims: Dims, qkv: &[f64], visible: Option<&[u32]>) -> (Vec<
 }
 
 /// dqkv.
-pub(crate) fn backward(dims: Dims, qkv: &[f64], visible: Option<&[u32]>, dy: &[f64]) -> Vec<f64> {
+pub(crate) fn backward(dims: Dims, qkv: &[f64], visible: Option<&[u32]>, dropout: Dropped, dy: &[f64]) -> Vec<f64> {
     let (Dims { heads, len, d_head, .. }, d) = (dims, dims.d());
     let mut dqkv = vec![0.0; qkv.len()];
     for b in 0..qkv.len() / (dims.width() * len) {
@@ -71,14 +85,16 @@ pub(crate) fn backward(dims: Dims, qkv: &[f64], visible: Option<&[u32]>, dy: &[f
                 let (n, p) = (b * len + i, dims.row(qkv, visible, b, h, i).0);
                 let dy = &dy[n * d + h * d_head..][..d_head];
                 let row = |j: usize| b * len + j;
-                let dp = |j: usize| (0..d_head).map(|c| dy[c] * qkv[dims.at(2, h, row(j), c)]).sum::<f64>();
-                let mean: f64 = (0..len).map(|j| p[j] * dp(j)).sum();
+                let factor = |j: usize| factor(dropout, heads, b, h, i, j);
+                let along = |j: usize| (0..d_head).map(|c| dy[c] * qkv[dims.at(2, h, row(j), c)]).sum::<f64>();
+                let dp: Vec<f64> = (0..len).map(|j| factor(j) * along(j)).collect();
+                let mean: f64 = (0..len).map(|j| p[j] * dp[j]).sum();
                 for j in 0..len {
-                    let ds = p[j] * (dp(j) - mean) / (d_head as f64).sqrt();
+                    let ds = p[j] * (dp[j] - mean) / (d_head as f64).sqrt();
                     for c in 0..d_head {
                         dqkv[dims.at(0, h, n, c)] += ds * qkv[dims.at(1, h, row(j), c)];
                         dqkv[dims.at(1, h, row(j), c)] += ds * qkv[dims.at(0, h, n, c)];
-                        dqkv[dims.at(2, h, row(j), c)] += p[j] * dy[c];
+                        dqkv[dims.at(2, h, row(j), c)] += factor(j) * p[j] * dy[c];
                     }
                 }
             }

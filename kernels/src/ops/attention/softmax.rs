@@ -1,6 +1,7 @@
 //! Scores of keys by queries, with the queries along the lanes of a vector: the maximum, the exponentials and the sum of a
 //! softmax run over keys lane by lane, without a sum across a vector.
 
+use super::dropped::{HALVES, Kept};
 use super::micro::LANES;
 use super::rows::Rows;
 use crate::isa::{Isa, multiversion};
@@ -155,6 +156,31 @@ fn soften_by<const FUSED: bool>(
 }
 
 multiversion! {
+    /// p [keys first .., lanes from .. to] = 0 where a weight does not stay; those that do are scaled with the mixture.
+    pub(super) fn drop_weights(
+        p: &mut [f32],
+        stride: usize,
+        first: usize,
+        keys: usize,
+        from: usize,
+        to: usize,
+        kept: &Kept,
+    ) {
+        for at in (from..to).step_by(LANES) {
+            for (key, p) in (first..first + keys).step_by(HALVES).zip(p.chunks_mut(HALVES * stride)) {
+                for (word, p) in kept.draws(at, key).iter().zip(p.chunks_exact_mut(2 * stride)) {
+                    let (one, two) = p.split_at_mut(stride);
+                    let (one, two) = (lanes(one, at), lanes(two, at));
+                    // Values, not places that might overlap.
+                    *one = kept.keep::<false>(word, *one);
+                    *two = kept.keep::<true>(word, *two);
+                }
+            }
+        }
+    }
+}
+
+multiversion! {
     /// The log-sums in the place of the largest scores, and what a mixture is to be multiplied by in that of the totals.
     pub(super) fn settle(softmax: &mut Softmax) {
         for (largest, total) in softmax.largest.0.iter_mut().zip(&mut softmax.total.0) {
@@ -219,6 +245,82 @@ fn differentiate_by<const FUSED: bool>(
             }
         }
     }
+}
+
+multiversion! {
+    /// [`differentiate`] under dropout, over the keys first ..: p is dropped and scaled after ds = p (dropped dp - delta).
+    pub(super) fn differentiate_dropped(
+        level: Isa,
+        s: &mut [f32],
+        dp: &mut [f32],
+        stride: usize,
+        first: usize,
+        keys: usize,
+        from: usize,
+        to: usize,
+        lse: &PerQuery,
+        delta: &PerQuery,
+        kept: &Kept,
+    ) {
+        if level == Isa::Portable {
+            differentiate_dropped_by::<false>(s, dp, stride, first, keys, from, to, lse, delta, kept);
+        } else {
+            differentiate_dropped_by::<true>(s, dp, stride, first, keys, from, to, lse, delta, kept);
+        }
+    }
+}
+
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "the parameters of `differentiate_dropped`")]
+fn differentiate_dropped_by<const FUSED: bool>(
+    s: &mut [f32],
+    dp: &mut [f32],
+    stride: usize,
+    first: usize,
+    keys: usize,
+    from: usize,
+    to: usize,
+    lse: &PerQuery,
+    delta: &PerQuery,
+    kept: &Kept,
+) {
+    for at in (from..to).step_by(LANES) {
+        let [lse, delta] = [&lse.0, &delta.0].map(|x| x[at..].first_chunk().expect("whole vectors of queries"));
+        let blocks = s.chunks_mut(HALVES * stride).zip(dp.chunks_mut(HALVES * stride));
+        for (key, (s, dp)) in (first..first + keys).step_by(HALVES).zip(blocks) {
+            let pairs = s.chunks_exact_mut(2 * stride).zip(dp.chunks_exact_mut(2 * stride));
+            for (word, (s, dp)) in kept.draws(at, key).iter().zip(pairs) {
+                let ((one, two), (d_one, d_two)) = (s.split_at_mut(stride), dp.split_at_mut(stride));
+                let (one, d_one, two, d_two) = (lanes(one, at), lanes(d_one, at), lanes(two, at), lanes(d_two, at));
+                (*one, *d_one) = gradient_of_dropped::<FUSED, false>(*one, *d_one, lse, delta, word, kept);
+                (*two, *d_two) = gradient_of_dropped::<FUSED, true>(*two, *d_two, lse, delta, word, kept);
+            }
+        }
+    }
+}
+
+/// The dropped weights of a key, and ds.
+#[inline(always)]
+fn gradient_of_dropped<const FUSED: bool, const SECOND: bool>(
+    s: Vector,
+    dp: Vector,
+    lse: &Vector,
+    delta: &Vector,
+    word: &[u32; LANES],
+    kept: &Kept,
+) -> (Vector, Vector) {
+    let scale = kept.scale();
+    let (mut p, mut dropped, mut ds) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
+    for l in 0..LANES {
+        p[l] = decay::<FUSED>(s[l] - lse[l]);
+        dropped[l] = p[l] * scale;
+        ds[l] = dp[l] * scale;
+    }
+    ds = kept.keep::<SECOND>(word, ds);
+    for l in 0..LANES {
+        ds[l] = p[l] * (ds[l] - delta[l]);
+    }
+    (kept.keep::<SECOND>(word, dropped), ds)
 }
 
 multiversion! {

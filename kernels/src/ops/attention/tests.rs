@@ -1,7 +1,7 @@
 use super::{Dims, reference};
 use crate::cases::{BF16, Host, check, run};
 use crate::isa::Isa;
-use crate::op::{AttentionMask, Op};
+use crate::op::{AttentionMask, Dropout, Op};
 use crate::ops::add::differences::check_gradients;
 use proptest::prelude::*;
 
@@ -35,17 +35,29 @@ fn dims((_, len, heads, kv_heads, d_head): (usize, usize, usize, usize, usize), 
     Dims { heads, kv_heads, d_head, len, mask }
 }
 
-fn ops(dims: Dims, padding: bool) -> [Op; 2] {
+fn ops(dims: Dims, padding: bool, dropout: Option<Dropout>) -> [Op; 2] {
     let (heads, kv_heads, mask) = (dims.heads as u32, dims.kv_heads as u32, dims.mask);
-    [Op::Attention { heads, kv_heads, mask, padding }, Op::AttentionGrad { heads, kv_heads, mask, padding }]
+    let forward = Op::Attention { heads, kv_heads, mask, padding, dropout };
+    [forward, Op::AttentionGrad { heads, kv_heads, mask, padding, dropout }]
 }
 
 /// One head that shares its keys with no other.
 fn plain(heads: u32, mask: AttentionMask, padding: bool) -> Op {
-    Op::Attention { heads, kv_heads: heads, mask, padding }
+    Op::Attention { heads, kv_heads: heads, mask, padding, dropout: None }
 }
 
 fn compare(b: usize, dims: Dims, qkv: &Host, visible: Option<&[u32]>, tolerance: f64) {
+    compare_dropped(b, dims, qkv, visible, None, tolerance);
+}
+
+fn compare_dropped(
+    b: usize,
+    dims: Dims,
+    qkv: &Host,
+    visible: Option<&[u32]>,
+    dropout: reference::Dropped,
+    tolerance: f64,
+) {
     let Dims { heads, len, d_head, .. } = dims;
     let d = heads * d_head;
     // Activations of either type: in bf16 the reference sees what was rounded. A coarser tolerance is for scores whose
@@ -54,19 +66,24 @@ fn compare(b: usize, dims: Dims, qkv: &Host, visible: Option<&[u32]>, tolerance:
     {
         let real = |x: Host| if round { x.bf16() } else { x };
         let (qkv, dy) = (real(qkv.clone()), real(Host::normal(&[b, len, d], 2)));
-        let (y, lse) = reference::forward(dims, &qkv.f64(), visible);
+        let (y, lse) = reference::forward(dims, &qkv.f64(), visible, dropout);
         let f32s = |dims: &[usize], x: &[f64]| Host::f32(dims, x.iter().map(|&x| x as f32).collect());
         let kept = [real(f32s(&[b, len, d], &y)), f32s(&[b, heads, len], &lse)];
-        let dqkv = reference::backward(dims, &qkv.f64(), visible, &dy.f64());
-        let [forward, backward] = ops(dims, visible.is_some());
+        let dqkv = reference::backward(dims, &qkv.f64(), visible, dropout, &dy.f64());
+        let [forward, backward] = ops(dims, visible.is_some(), dropout.map(|(dropout, _)| dropout));
+        let rng = dropout.map(|(_, rng)| Host::u32(&[4], rng.to_vec()));
         let mut reads = vec![qkv];
         reads.extend(visible.map(|v| Host::u32(&[b, len], v.to_vec())));
-        check(forward, &reads, &[], &[y, lse], tolerance);
+        check(forward, &[&reads[..], rng.as_slice()].concat(), &[], &[y, lse], tolerance);
         reads.extend(kept);
         reads.push(dy);
+        reads.extend(rng);
         check(backward, &reads, &[], &[dqkv], tolerance);
     }
 }
+
+/// A dropout with its rng.
+const DROPPED: (Dropout, [u32; 4]) = (Dropout { p: 0.3, stream: 5 }, [4, 9, 17, 0]);
 
 fn masks(len: usize) -> [AttentionMask; 4] {
     [Full, Causal, BlockCausal(1.max(len as u32 / 3)), BlockCausal(7)]
@@ -124,7 +141,7 @@ fn large_scores_do_not_overflow() {
         let qkv: Vec<f32> = Host::normal(&[1, len, 3 * d], 1).f64().iter().map(|&x| 1e15 * x as f32).collect();
         let found = run(Isa::detect(), 2, plain(2, Full, false), &[Host::f32(&[1, len, 3 * d], qkv.clone())], &[]);
         let qkv: Vec<f64> = qkv.into_iter().map(f64::from).collect();
-        let (y, lse) = reference::forward(dims, &qkv, None);
+        let (y, lse) = reference::forward(dims, &qkv, None, None);
         assert!(galatea_testkit::relative_to_max(&found[0], &y) < TOLERANCE);
         assert!(galatea_testkit::relative_to_max(&found[1], &lse) < TOLERANCE);
     }
@@ -135,16 +152,104 @@ fn gradient_equals_finite_differences() {
     let (b, len, heads, d_head) = (2, 4, 2, 2);
     let visible = [1, 0, 1, 1, 0, 0, 0, 1];
     for (mask, kv_heads) in [(Full, 2), (Causal, 2), (BlockCausal(2), 1)] {
-        for visible in [None, Some(&visible[..])] {
+        for (visible, dropout) in
+            [(None, None), (Some(&visible[..]), None), (None, Some(DROPPED)), (Some(&visible[..]), Some(DROPPED))]
+        {
             let dims = Dims { heads, kv_heads, d_head, len, mask };
             let widths = [(dims.width(), 1), (heads * d_head, 2)];
             let [qkv, dy] = widths.map(|(width, row)| Host::normal(&[b, len, width], row).f64());
-            let gradient = reference::backward(dims, &qkv, visible, &dy);
+            let gradient = reference::backward(dims, &qkv, visible, dropout, &dy);
             check_gradients(std::slice::from_ref(&qkv), &dy, &[gradient], |x| {
-                reference::forward(dims, &x[0], visible).0
+                reference::forward(dims, &x[0], visible, dropout).0
             });
         }
     }
+}
+
+#[test]
+fn dropped_kernels_equal_reference() {
+    for (i, size) in SIZES.into_iter().enumerate() {
+        let (b, len, ..) = size;
+        for (at, mask) in masks(len).into_iter().enumerate().skip(i % 2).step_by(2) {
+            let visible: Vec<u32> = (0..b * len).map(|n| u32::from(n % 3 != 1)).collect();
+            let visible = ((i + at) % 4 > 1).then_some(&visible[..]);
+            let (Dropout { stream, .. }, rng) = DROPPED;
+            let dropout = (Dropout { p: [0.1, 0.5, 0.9][(i + at) % 3], stream }, rng);
+            let dims = dims(size, mask);
+            // Weights are scaled by up to ten, and so are what is wrong with them and with dp beside the dropped ones.
+            let qkv = Host::normal(&[b, len, dims.width()], 1);
+            compare_dropped(b, dims, &qkv, visible, Some(dropout), 2.0 * TOLERANCE);
+        }
+    }
+}
+
+/// The weights [b, heads, len, len] of the forward and the backward pass, by one-hot values and gradients: that of query i and
+/// key j is element j of y_i, and element i of dv_j.
+fn weights(isa: Isa, (b, len, heads): (usize, usize, usize), (dropout, rng): (Dropout, [u32; 4])) -> [Vec<f64>; 2] {
+    // Heads as wide as the sequence, scores of zero: every weight is 1 / len, or nothing.
+    let d = heads * len;
+    let one_hot = |e: usize, width: usize| if e % width % len == e / width % len { 1.0 } else { 0.0 };
+    let value = |e: usize| if e % (3 * d) < 2 * d { 0.0 } else { one_hot(e, 3 * d) };
+    // 3 d and 2 d are multiples of len: the column within a head is the element's number modulo len.
+    let qkv = Host::f32(&[b, len, 3 * d], (0..b * len * 3 * d).map(value).collect());
+    let dy = Host::f32(&[b, len, d], (0..b * len * d).map(|e| one_hot(e, d)).collect());
+    let rng = Host::u32(&[4], rng.to_vec());
+    let dims = Dims { heads, kv_heads: heads, d_head: len, len, mask: Full };
+    let [forward, backward] = ops(dims, false, Some(dropout));
+    let found = run(isa, 2, forward, &[qkv.clone(), rng.clone()], &[]);
+    let f32s = |dims: &[usize], x: &[f64]| Host::f32(dims, x.iter().map(|&x| x as f32).collect());
+    let (y, lse) = (f32s(&[b, len, d], &found[0]), f32s(&[b, heads, len], &found[1]));
+    let dqkv = run(isa, 2, backward, &[qkv, y, lse, dy, rng], &[]).remove(0);
+    let at = |e: usize| (e / (heads * len * len), e / (len * len) % heads, e / len % len, e % len);
+    let by = |weight: &dyn Fn(usize, usize, usize, usize) -> f64| {
+        let each = |e: usize| {
+            let (b, h, i, j) = at(e);
+            weight(b, h, i, j)
+        };
+        (0..b * heads * len * len).map(each).collect::<Vec<_>>()
+    };
+    let forward = by(&|b, h, i, j| found[0][(b * len + i) * d + h * len + j]);
+    [forward, by(&|b, h, i, j| dqkv[(b * len + j) * 3 * d + 2 * d + h * len + i])]
+}
+
+#[test]
+fn both_passes_drop_the_same_weights_at_every_level_and_length() {
+    for (b, len, heads) in [(2, 37, 3), (1, 150, 2)] {
+        let stays = |b: usize, h: usize, i: usize, j: usize| reference::factor(Some(DROPPED), heads, b, h, i, j) != 0.0;
+        for isa in Isa::available() {
+            let [forward, backward] = weights(isa, (b, len, heads), DROPPED);
+            for (e, (forward, backward)) in forward.iter().zip(backward).enumerate() {
+                let expected = stays(e / (heads * len * len), e / (len * len) % heads, e / len % len, e % len);
+                assert_eq!((*forward != 0.0, backward != 0.0), (expected, expected), "{isa:?}, weight {e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_share_that_stays_is_that_of_p() {
+    let (b, len, heads) = (2, 128, 4);
+    let n = (b * len * len * heads) as f64;
+    for p in [0.0, 0.1, 0.5, 0.9] {
+        let [weights, _] = weights(Isa::detect(), (b, len, heads), (Dropout { p, stream: 2 }, [1, 2, 3, 0]));
+        let (share, p) = (weights.iter().filter(|&&w| w != 0.0).count() as f64 / n, f64::from(p));
+        // Four standard errors, and the rounding of p.
+        assert!((share - (1.0 - p)).abs() <= 4.0 * (p * (1.0 - p) / n).sqrt() + 1e-5, "p = {p}: {share}");
+        // A query's weights still sum to one on average.
+        let mean = weights.iter().sum::<f64>() / (b * heads * len) as f64;
+        assert!((mean - 1.0).abs() < 4.0 * (p / (1.0 - p) / n).sqrt() + 1e-5, "p = {p}: {mean}");
+    }
+    // However near p is to one, a weight in 65536 stays.
+    let [weights, _] = weights(Isa::detect(), (b, len, heads), (Dropout { p: 0.999_999_9, stream: 2 }, [1, 2, 3, 0]));
+    assert!(weights.iter().all(|&w| w == 0.0 || (w - 65_536.0 / len as f64).abs() < 0.1));
+}
+
+#[test]
+fn steps_and_streams_drop_apart() {
+    let dropped = |stream, step| weights(Isa::detect(), (1, 40, 2), (Dropout { p: 0.5, stream }, [1, 2, step, 0]));
+    assert_eq!(dropped(1, 1), dropped(1, 1));
+    assert_ne!(dropped(1, 1), dropped(2, 1));
+    assert_ne!(dropped(1, 1), dropped(1, 2));
 }
 
 /// Far more than a cache holds, where a task asks for what the next one reads.
@@ -242,7 +347,7 @@ fn steps_by_a_cache_equal_the_whole_sequence() {
             let (width, d, kept) = (whole.width(), heads * d_head, kv_heads * d_head);
             let real = |x: Host| if round { x.bf16() } else { x };
             let all = real(Host::normal(&[b, len, width], 1)).f64();
-            let (truth, _) = reference::forward(whole, &all, None);
+            let (truth, _) = reference::forward(whole, &all, None, None);
             let capacity = len + 3;
             let mut caches = empty(b, capacity, whole, round);
             let mut past = 0;
@@ -287,7 +392,7 @@ fn cached_kernels_equal_reference_at_every_level() {
             let whole = Dims { heads, kv_heads, d_head, len, mask };
             let (width, d, kept) = (whole.width(), heads * d_head, kv_heads * d_head);
             let all = Host::normal(&[b, len, width], 1).f64();
-            let (y, _) = reference::forward(whole, &all, None);
+            let (y, _) = reference::forward(whole, &all, None, None);
             let rows = |from: usize, to: usize, of: usize, cols: std::ops::Range<usize>, x: &[f64]| -> Vec<f64> {
                 (0..b * len)
                     .filter(|row| (from..to).contains(&(row % len)))
