@@ -122,7 +122,7 @@ impl Training {
         let (loss, _) = rec.squared_error(noise_hat, noise, weight);
         rec.backward(loss);
         let adamw = AdamW { beta_1: 0.9, beta_2: 0.999, eps: 1e-8, weight_decay: 0.01 };
-        let norm = rec.update(Update { optimizer: Optimizer::AdamW(adamw), ema: false });
+        let norm = rec.update(Update { optimizer: Optimizer::AdamW(adamw), ema: false, norm: false });
         (rec.finish(&[loss, norm]), loss)
     }
 

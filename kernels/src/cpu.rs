@@ -368,6 +368,14 @@ fn execute(cores: &Cores, memory: &Memory, inst: &Inst) {
             ops::sample_tokens::forward(cores, stream, temperature, forbid, read(0), ids(1), ids_out, log_p, entropy);
         }
         Op::GlobalNorm => ops::global_norm::forward(cores, read(0), write(0)),
+        Op::LinearDwAdamW { bias, adamw, ema, copy } => {
+            let mut next = 3..;
+            let mut take = |asked: bool| if asked { next.next() } else { None };
+            let (ema, copy) = (take(ema).map(write), take(copy).map(|i| at.write::<bf16>(i)));
+            let db = take(bias).map(write);
+            let state = ops::adamw::State { param: write(0), m: write(1), v: write(2), ema, copy };
+            ops::linear::dw_adamw(cores, cols(0), cols(1), at.elements(0), at.elements(1), (adamw, read(2)), state, db);
+        }
         Op::AdamW { adamw, ema, copy } => {
             let (param, m, v) = (write(0), write(1), write(2));
             let (ema, copy) = (ema.then(|| write(3)), copy.then(|| at.write(3 + usize::from(ema))));

@@ -441,6 +441,19 @@ pub enum Op {
     },
     /// norm = |g|_2. Reads g (flat); writes norm [1].
     GlobalNorm,
+    /// The gradient of a linear layer's weights and their AdamW step in one: a tile of dw moves its weights while it is in
+    /// registers and is never in memory, so nothing clips it. Reads dy [.., o], x [.., i], hyper; writes param [o, i], m, v and,
+    /// if `ema`, ema, all *in place*, then the bf16 copy if `copy`, then db [o] if `bias`.
+    LinearDwAdamW {
+        /// Whether db is written.
+        bias: bool,
+        /// Its constants.
+        adamw: AdamW,
+        /// Whether the moving average follows.
+        ema: bool,
+        /// Whether the bf16 copy is written.
+        copy: bool,
+    },
     /// AdamW on a flat run of parameters. Reads g, norm [1], hyper; writes param, m, v and, if `ema`, ema, all *in place*,
     /// then, if `copy`, the new param in bf16.
     AdamW {
@@ -511,6 +524,7 @@ impl Op {
             Op::SampleTokens { .. } => "sample_tokens",
             Op::GlobalNorm => "global_norm",
             Op::AdamW { .. } => "adamw",
+            Op::LinearDwAdamW { .. } => "linear_dw_adamw",
             Op::Muon(_) => "muon",
             Op::Ema => "ema",
         }
@@ -520,7 +534,7 @@ impl Op {
     pub fn in_place(&self) -> usize {
         match *self {
             Op::Accumulate | Op::Ema => 1,
-            Op::AdamW { ema, .. } => 3 + usize::from(ema),
+            Op::AdamW { ema, .. } | Op::LinearDwAdamW { ema, .. } => 3 + usize::from(ema),
             Op::Muon(_) | Op::AttentionCached { .. } => 2,
             _ => 0,
         }

@@ -159,6 +159,11 @@ impl<'a, T> Pieces<'a, T> {
         Self { start: slice.as_mut_ptr(), len: slice.len(), borrow: std::marker::PhantomData }
     }
 
+    /// Where element `at` lies, for a prefetch: it may be beyond the end.
+    pub(crate) fn address(&self, at: usize) -> *const T {
+        self.start.wrapping_add(at)
+    }
+
     /// Elements `from..to`.
     ///
     /// # Safety

@@ -398,6 +398,16 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
             arity(1, &[F32], "the flat gradient")?;
             vec![scalar]
         }
+        Op::LinearDwAdamW { bias, ema, copy, .. } => {
+            const E: &str = "dy [.., o] and x [.., i] with the same rows, and hyper";
+            arity(3, &[real(0), real(1), F32], E)?;
+            check(reads[0].0.rows() == reads[1].0.rows() && is(2, &[Hyper::LEN]), E)?;
+            let (o, i) = (reads[0].0.cols(), reads[1].0.cols());
+            let mut out = vec![f(&[o, i]); 3 + usize::from(ema)];
+            out.extend(copy.then(|| (Shape::new(&[o, i]), Bf16)));
+            out.extend(bias.then(|| f(&[o])));
+            out
+        }
         Op::AdamW { ema, copy, .. } => {
             const E: &str = "g (flat), norm [1], hyper";
             arity(3, &[F32; 3], E)?;

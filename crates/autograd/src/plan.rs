@@ -73,6 +73,8 @@ pub(crate) struct Layout {
     pub(crate) all: usize,
     /// Elements of those with a gradient: they come first.
     pub(crate) trained: usize,
+    /// Elements whose gradient is in memory.
+    pub(crate) grads: usize,
     /// Elements that have an f32 master: all in training; without a gradient those that an op reads as they are.
     pub(crate) masters: usize,
     /// Elements that have a bf16 copy: of every parameter with a gradient, and of those without that a product reads.
@@ -92,7 +94,7 @@ impl Layout {
         let (kept, region, first, dtype, len) = match part {
             Part::Value => (self.masters > 0, Region::Param, 0, DType::F32, self.masters),
             Part::Copy => (self.copied > 0, Region::Param, masters, DType::Bf16, self.copied),
-            Part::Grad => (self.trained > 0, Region::Grad, 0, DType::F32, self.trained),
+            Part::Grad => (self.grads > 0, Region::Grad, 0, DType::F32, self.grads),
             Part::Moment1 => (self.moments, Region::Moment, 0, DType::F32, self.trained),
             Part::Moment2 => (self.second, Region::Moment, 4 * self.trained, DType::F32, self.trained),
             Part::Ema => {
@@ -194,6 +196,7 @@ impl Recorder {
                     Place::Packed(p) => (Region::Param, packed[&p].offset),
                     // A form of a parameter that no op reads.
                     Place::Param(_) | Place::Copy(_) => (Region::Param, 0),
+                    Place::Grad(p) if self.fused.contains(&p) => (Region::Grad, 0),
                     Place::Grad(p) => of_part(Part::Grad, offsets[p]),
                     Place::Flat(part, from, _) => of_part(part, offsets[order[from]]),
                 };
@@ -240,6 +243,7 @@ impl Recorder {
         Layout {
             all: elements(false),
             trained,
+            grads: trained - self.fused.iter().map(|p| len(&p)).sum::<usize>(),
             masters: order.iter().filter(|&&p| self.needs_master(p)).map(|p| len(&p)).sum(),
             copied,
             moments: touched(|place| matches!(place, Place::Flat(Part::Moment1, ..))),

@@ -82,6 +82,8 @@ pub struct Recorder {
     pub(crate) constants: Vec<(Var, Vec<f32>)>,
     /// The gradient of each parameter, once a backward pass reached it.
     pub(crate) grads: Vec<Option<Var>>,
+    /// Parameters that the op which makes their gradient moves: it is never in memory.
+    pub(crate) fused: Vec<usize>,
     /// Parameters that are kept packed, and in no other form.
     pub(crate) packed: Vec<usize>,
     /// Calls before this index have been reversed.

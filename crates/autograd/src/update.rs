@@ -1,6 +1,6 @@
 //! The optimizer as ops: a whole training step is one program.
 
-use crate::record::{Place, Recorder, Role, Var};
+use crate::record::{Call, Place, Recorder, Role, Var};
 use crate::{DType, Part, Shape};
 use galatea_kernels::{AdamW, Hyper, Muon, Op};
 
@@ -25,6 +25,9 @@ pub struct Update {
     pub optimizer: Optimizer,
     /// Whether to keep an exponential moving average of the parameters ([`Part::Ema`]).
     pub ema: bool,
+    /// Whether the global norm of the gradient is taken, for [`Hyper::MAX_NORM`] to clip by it. Without, the norm reads 1, and
+    /// AdamW moves the weights of a linear layer while their gradient is made: [`Part::Grad`] has none of them.
+    pub norm: bool,
 }
 
 impl Recorder {
@@ -38,15 +41,27 @@ impl Recorder {
     pub fn update(&mut self, update: Update) -> Var {
         assert!(self.grads.iter().any(Option::is_some), "record a backward pass before the optimizer");
         let hyper = self.input("hyper", &[Hyper::LEN], DType::F32);
+        let fusible = match update.optimizer {
+            Optimizer::AdamW(_) if !update.norm => self.fusible(),
+            Optimizer::AdamW(_) | Optimizer::Muon { .. } => Vec::new(),
+        };
+        self.fused = fusible.iter().map(|&(_, param)| param).collect();
         let layout = self.fix_layout();
-        let all = layout.iter().filter(|&&p| self.grads[p].is_some()).count();
-        let gradient = self.flat(Part::Grad, 0, all);
-        let norm = self.one(Op::GlobalNorm, &[gradient]);
+        let all = layout.iter().filter(|&&p| self.grads[p].is_some() && !self.fused.contains(&p)).count();
+        let norm = if update.norm {
+            let gradient = self.flat(Part::Grad, 0, all);
+            self.one(Op::GlobalNorm, &[gradient])
+        } else {
+            self.constant(&[1], vec![1.0])
+        };
         let role = |rec: &Self, i: usize| rec.params[layout[i]].role;
         let tables = (0..all).find(|&i| role(self, i) > Role::Vector).unwrap_or(all);
         let matrices = (0..all).find(|&i| role(self, i) > Role::Table).unwrap_or(all);
         match update.optimizer {
             Optimizer::AdamW(adamw) => {
+                for (call, param) in fusible {
+                    self.fuse(call, param, adamw, update.ema, hyper);
+                }
                 self.adamw(AdamW { weight_decay: 0.0, ..adamw }, update.ema, norm, hyper, 0, tables);
                 self.adamw(adamw, update.ema, norm, hyper, tables, all);
             }
@@ -80,6 +95,39 @@ impl Recorder {
         }
     }
 
+    /// Calls that make the whole gradient of a matrix, after which nothing reads it, and the matrix.
+    fn fusible(&self) -> Vec<(usize, usize)> {
+        let reads = |call: &Call, var: Var| call.reads.contains(&var);
+        let alone = |at: usize, param: usize, grad: Var| {
+            let weight = [Some(self.params[param].var), self.copies[param]];
+            let read_later = |call: &Call| weight.iter().flatten().any(|&w| reads(call, w));
+            let touched = self.calls.iter().filter(|call| reads(call, grad) || call.writes.contains(&grad)).count();
+            touched == 1 && !self.calls[at + 1..].iter().any(read_later)
+        };
+        let one = |(at, call): (usize, &Call)| match (call.op, self.nodes[call.writes[0].0 as usize].place) {
+            (Op::LinearDw { .. }, Place::Grad(param)) => alone(at, param, call.writes[0]).then_some((at, param)),
+            _ => None,
+        };
+        self.calls.iter().enumerate().filter_map(one).collect()
+    }
+
+    /// Turns the call that makes a matrix's gradient into one that moves the matrix.
+    fn fuse(&mut self, call: usize, param: usize, adamw: AdamW, ema: bool, hyper: Var) {
+        let layout = self.fix_layout();
+        let at = layout.iter().position(|&p| p == param).expect("every parameter has a place");
+        let (copy, shape) = (self.has_copies(), self.params[param].shape);
+        let parts = [Part::Moment1, Part::Moment2].into_iter().chain(ema.then_some(Part::Ema));
+        let parts: Vec<Part> = parts.chain(copy.then_some(Part::Copy)).collect();
+        let dtype = |part| if part == Part::Copy { DType::Bf16 } else { DType::F32 };
+        let state = parts.into_iter().map(|part| self.node(shape, dtype(part), Place::Flat(part, at, at + 1)));
+        let state: Vec<Var> = state.collect();
+        let Call { op, reads, writes } = &mut self.calls[call];
+        *op = Op::LinearDwAdamW { bias: writes.len() > 1, adamw, ema, copy };
+        reads.push(hyper);
+        let bias = writes.get(1).copied();
+        *writes = [self.params[param].var].into_iter().chain(state).chain(bias).collect();
+    }
+
     pub(crate) fn has_copies(&self) -> bool {
         self.copies.iter().any(Option::is_some)
     }
@@ -103,14 +151,21 @@ impl Recorder {
         self.node(Shape::new(&[len]), dtype, Place::Flat(part, from, to))
     }
 
-    /// The parameters' order in memory: those with a gradient first, by role, so that each rule of the optimizer sees one flat
+    /// The parameters' order in memory: those with a gradient first (that is in memory before that is not), by role, so that each rule of the optimizer sees one flat
     /// run of what it moves; then those that are kept in f32, then those that have a bf16 copy.
     pub(crate) fn fix_layout(&mut self) -> Vec<usize> {
         if self.layout.is_none() {
             let mut order: Vec<usize> = (0..self.params.len()).collect();
             order.sort_by_cached_key(|&i| {
                 let frozen = self.grads[i].is_none();
-                (frozen, frozen && !self.needs_master(i), frozen && self.copies[i].is_none(), self.params[i].role, i)
+                (
+                    frozen,
+                    self.fused.contains(&i),
+                    frozen && !self.needs_master(i),
+                    frozen && self.copies[i].is_none(),
+                    self.params[i].role,
+                    i,
+                )
             });
             self.layout = Some(order);
         }

@@ -86,12 +86,13 @@ fn vjp(rec: &mut Recorder, call: &Call, dy: Var, second: Option<Var>) -> Vec<(Va
                 }
             };
             let mut out = Vec::new();
+            // Before the weights' gradient, which may move them at once.
+            if rec.needs_grad(r[0]) {
+                out.push((r[0], rec.one(Op::LinearDx, &[du, r[1]])));
+            }
             if rec.needs_grad(r[1]) || (bias && rec.needs_grad(r[2])) {
                 let grads = rec.call(Op::LinearDw { bias }, &[du, r[0]]);
                 out.extend(r[1..].iter().copied().zip(grads));
-            }
-            if rec.needs_grad(r[0]) {
-                out.push((r[0], rec.one(Op::LinearDx, &[du, r[1]])));
             }
             out
         }
@@ -169,6 +170,7 @@ fn vjp(rec: &mut Recorder, call: &Call, dy: Var, second: Option<Var>) -> Vec<(Va
         | Op::ActivateGrad { .. }
         | Op::SwiGluGrad
         | Op::LinearPacked { .. }
+        | Op::LinearDwAdamW { .. }
         | Op::LinearDx
         | Op::LinearDw { .. }
         | Op::EmbeddingGrad { .. }

@@ -60,7 +60,7 @@ fn a_training_step_allocates_nothing() {
     rec.backward(loss);
     let rest = AdamW { beta_1: 0.9, beta_2: 0.99, eps: 1e-8, weight_decay: 0.01 };
     let matrices = Muon { momentum: 0.95, iterations: 5, weight_decay: 0.0 };
-    rec.update(Update { optimizer: Optimizer::Muon { matrices, rest }, ema: true });
+    rec.update(Update { optimizer: Optimizer::Muon { matrices, rest }, ema: true, norm: true });
     let mut session = Session::new(Cpu::with(2, Isa::detect()), rec.finish(&[loss])).expect("memory");
     session.init(1).expect("init");
     session.write(x_0, &vec![7u32; batch * len]).expect("upload");

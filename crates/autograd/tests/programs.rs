@@ -169,7 +169,7 @@ fn every_parameter_is_averaged_once_whichever_rule_moved_it() {
         let mut rec = Recorder::new();
         let loss = network(&mut rec, "");
         rec.backward(loss);
-        rec.update(Update { optimizer, ema: true });
+        rec.update(Update { optimizer, ema: true, norm: true });
         let mut session = Session::new(Cpu::with(2, Isa::detect()), rec.finish(&[loss])).expect("memory");
         session.init(3).expect("init");
         fill(&mut session, "", 1);
@@ -193,6 +193,40 @@ fn every_parameter_is_averaged_once_whichever_rule_moved_it() {
     }
 }
 
+/// Without a clip AdamW moves a matrix while its gradient is made: the same bits, and no gradient in memory.
+#[test]
+fn a_step_without_a_norm_has_the_bits_of_one_that_never_clips() {
+    let adamw = AdamW { beta_1: 0.9, beta_2: 0.99, eps: 1e-8, weight_decay: 0.1 };
+    for (dtype, ema) in [(DType::F32, false), (DType::F32, true), (DType::Bf16, false), (DType::Bf16, true)] {
+        let train = |norm| {
+            let mut rec = Recorder::with_precision(dtype);
+            let loss = network_with(&mut rec, "", 0.1);
+            rec.backward(loss);
+            rec.update(Update { optimizer: Optimizer::AdamW(adamw), ema, norm });
+            let plan = rec.finish(&[loss]);
+            let fused = plan.program().insts().iter().filter(|inst| inst.op.name() == "linear_dw_adamw").count();
+            // Every matrix but the table, which two ops read.
+            assert_eq!(fused, if norm { 0 } else { 7 });
+            let mut session = Session::new(Cpu::with(2, Isa::detect()), plan).expect("memory");
+            session.init(3).expect("init");
+            fill(&mut session, "", 1);
+            let hyper = session.plan().input("hyper").expect("recorded");
+            let mut h = [1.0f32; Hyper::LEN];
+            (h[Hyper::LR], h[Hyper::EMA_DECAY], h[Hyper::MAX_NORM]) = (1e-2, 0.9, f32::INFINITY);
+            session.write(hyper, &h).expect("upload");
+            for step in 0..4 {
+                session.set_rng(1, step).expect("upload");
+                session.run().expect("run");
+            }
+            let parts = [Part::Value, Part::Moment1, Part::Moment2, Part::Ema];
+            let count = session.plan().params().len();
+            let all = parts.iter().flat_map(|&part| (0..count).map(move |i| (i, part)));
+            all.map(|(i, part)| session.param(i, part).expect("download")).collect::<Vec<_>>()
+        };
+        assert_eq!(train(true), train(false), "{dtype:?} with an average: {ema}");
+    }
+}
+
 #[test]
 fn the_number_of_threads_changes_no_bit_of_a_training_step() {
     let train = |threads| {
@@ -200,7 +234,7 @@ fn the_number_of_threads_changes_no_bit_of_a_training_step() {
         let loss = network(&mut rec, "");
         rec.backward(loss);
         let adamw = AdamW { beta_1: 0.9, beta_2: 0.99, eps: 1e-8, weight_decay: 0.1 };
-        rec.update(Update { optimizer: Optimizer::AdamW(adamw), ema: true });
+        rec.update(Update { optimizer: Optimizer::AdamW(adamw), ema: true, norm: true });
         let mut session = Session::new(Cpu::with(threads, Isa::detect()), rec.finish(&[loss])).expect("memory");
         session.init(3).expect("init");
         fill(&mut session, "", 1);

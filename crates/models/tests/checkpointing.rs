@@ -110,7 +110,7 @@ fn the_state_of_a_training_program_is_what_the_formula_says() {
         rec.backward(loss);
         // A parameter that nothing reaches has a value and, with an average, that; neither gradient nor moments.
         rec.param("frozen", &[7, 33], Init::Ones);
-        rec.update(Update { optimizer: Optimizer::AdamW(adamw), ema });
+        rec.update(Update { optimizer: Optimizer::AdamW(adamw), ema, norm: true });
         let plan = rec.finish(&[loss]);
         let padded = |frozen: bool| {
             let these = plan.params().iter().filter(|p| frozen == (p.path == "frozen"));

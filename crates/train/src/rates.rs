@@ -23,7 +23,7 @@ impl OptimizerConfig {
                 rest: AdamW { weight_decay: 0.0, ..adamw },
             },
         };
-        Update { optimizer, ema: true }
+        Update { optimizer, ema: true, norm: true }
     }
 
     /// The factor on the learning rates at `step` (from 1) when a fraction `progress` of the run is done: a linear warm-up

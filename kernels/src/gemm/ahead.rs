@@ -6,7 +6,7 @@ use galatea_tensor::bf16;
 
 /// Asks for the cache line at an address, which may be any.
 #[inline(always)]
-pub(super) fn prefetch(address: *const u8) {
+pub(crate) fn prefetch(address: *const u8) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: a prefetch never faults and changes nothing that a program can see.
     unsafe {

@@ -24,6 +24,7 @@ pub use packed::{Right, pack_weights, packed_words};
 use crate::cpu::Cores;
 use crate::isa::Isa;
 use ahead::Ahead;
+pub(crate) use ahead::prefetch;
 pub(crate) use finish::Sink;
 use finish::{Finish, Output};
 use pack::{Order, Part, Word, pack};

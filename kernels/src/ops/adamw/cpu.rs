@@ -1,7 +1,9 @@
 use crate::cpu::Cores;
-use crate::isa::multiversion;
+use crate::gemm::{Sink, prefetch};
+use crate::isa::{Isa, multiversion};
 use crate::op::{AdamW, Hyper};
 use crate::ops::global_norm::clip;
+use crate::pieces::Pieces;
 use crate::pool::ByRow;
 use crate::real::Real;
 use galatea_tensor::bf16;
@@ -29,13 +31,89 @@ pub fn step(
     let outputs = (ByRow::new(param, 1), moments, ema.map(|x| ByRow::new(x, 1)), copy.map(|x| ByRow::new(x, 1)));
     cores.pool.cut(g.len(), GRAIN, outputs, |first, (param, (m, v), ema, copy)| {
         let g = &g[first..first + param.len()];
-        match (ema, copy) {
-            (None, None) => plain(cores.isa, adamw, clip, hyper, g, param, m, v),
-            (Some(ema), None) => averaged(cores.isa, adamw, clip, hyper, g, param, m, v, ema),
-            (None, Some(copy)) => copied(cores.isa, adamw, clip, hyper, g, param, m, v, copy),
-            (Some(ema), Some(copy)) => averaged_and_copied(cores.isa, adamw, clip, hyper, g, param, m, v, ema, copy),
-        }
+        piece(cores.isa, adamw, clip, hyper, g, param, m, v, ema, copy);
     });
+}
+
+/// What a step moves, all of one length: in place, but for the copy.
+pub struct State<'a> {
+    /// Parameters.
+    pub param: &'a mut [f32],
+    /// First moments.
+    pub m: &'a mut [f32],
+    /// Second moments.
+    pub v: &'a mut [f32],
+    /// The moving average.
+    pub ema: Option<&'a mut [f32]>,
+    /// The bf16 copy.
+    pub copy: Option<&'a mut [bf16]>,
+}
+
+/// A state that tasks move disjoint pieces of, as tiles of its gradient are finished.
+pub(crate) struct Tiles<'a> {
+    adamw: AdamW,
+    hyper: &'a [f32],
+    param: Pieces<'a, f32>,
+    m: Pieces<'a, f32>,
+    v: Pieces<'a, f32>,
+    ema: Option<Pieces<'a, f32>>,
+    copy: Option<Pieces<'a, bf16>>,
+    /// Columns of the gradient.
+    cols: usize,
+}
+
+impl<'a> Tiles<'a> {
+    pub(crate) fn new(adamw: AdamW, hyper: &'a [f32], cols: usize, state: State<'a>) -> Self {
+        let State { param, m, v, ema, copy } = state;
+        let [param, m, v] = [param, m, v].map(Pieces::new);
+        Self { adamw, hyper, param, m, v, ema: ema.map(Pieces::new), copy: copy.map(Pieces::new), cols }
+    }
+}
+
+impl Sink for Tiles<'_> {
+    fn tile(&self, isa: Isa, (i, j): (usize, usize), rows: usize, cols: usize, tile: &mut [f32], width: usize) {
+        for (r, g) in tile.chunks_exact(width).enumerate().take(rows) {
+            let from = (i + r) * self.cols + j;
+            let to = from + cols;
+            // SAFETY: the piece lies in the tile that the calling task owns alone (`Sink`), in each of the five.
+            let (param, m, v, ema, copy) = unsafe {
+                (
+                    self.param.piece(from, to),
+                    self.m.piece(from, to),
+                    self.v.piece(from, to),
+                    self.ema.as_ref().map(|x| x.piece(from, to)),
+                    self.copy.as_ref().map(|x| x.piece(from, to)),
+                )
+            };
+            // The tile below is the next one: what it moves is far from cache.
+            let below = from + rows * self.cols;
+            for x in [&self.param, &self.m, &self.v] {
+                (0..cols).step_by(16).for_each(|c| prefetch(x.address(below + c).cast()));
+            }
+            piece(isa, self.adamw, 1.0, self.hyper, &g[..cols], param, m, v, ema, copy);
+        }
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "the rule, the gradient and the state")]
+fn piece(
+    isa: Isa,
+    adamw: AdamW,
+    clip: f32,
+    hyper: &[f32],
+    g: &[f32],
+    param: &mut [f32],
+    m: &mut [f32],
+    v: &mut [f32],
+    ema: Option<&mut [f32]>,
+    copy: Option<&mut [bf16]>,
+) {
+    match (ema, copy) {
+        (None, None) => plain(isa, adamw, clip, hyper, g, param, m, v),
+        (Some(ema), None) => averaged(isa, adamw, clip, hyper, g, param, m, v, ema),
+        (None, Some(copy)) => copied(isa, adamw, clip, hyper, g, param, m, v, copy),
+        (Some(ema), Some(copy)) => averaged_and_copied(isa, adamw, clip, hyper, g, param, m, v, ema, copy),
+    }
 }
 
 /// The rule for one element of param, m and v.

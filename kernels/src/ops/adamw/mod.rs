@@ -22,4 +22,5 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
-pub use cpu::step;
+pub(crate) use cpu::Tiles;
+pub use cpu::{State, step};

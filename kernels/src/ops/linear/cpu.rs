@@ -1,6 +1,7 @@
 use crate::cpu::Cores;
-use crate::gemm::{Elements, ElementsMut, Epilogue, Factor, Layout, gemm, product, product_packed};
-use crate::op::{Activation, Rows};
+use crate::gemm::{Elements, ElementsMut, Epilogue, Factor, Layout, gemm, product, product_into, product_packed};
+use crate::op::{Activation, AdamW, Rows};
+use crate::ops::adamw::{State, Tiles};
 use crate::ops::add_rows;
 use galatea_tensor::bf16;
 
@@ -59,6 +60,31 @@ pub fn dw(
     let n = dy.len() / o;
     let (precision, dy_t) = (x.precision(), Factor::new(dy, o, Layout::Transposed));
     product(cores, precision, (o, i, n), dy_t, Factor::new(x, i, Layout::Normal), dw);
+    bias_gradient(cores, o, dy, db);
+}
+
+/// dw as in [`dw`], which moves the weights tile by tile and is stored nowhere; and db.
+#[expect(clippy::too_many_arguments, reason = "the op's parameters, reads and writes")]
+pub fn dw_adamw(
+    cores: &Cores,
+    o: usize,
+    i: usize,
+    dy: Elements<'_>,
+    x: Elements<'_>,
+    (adamw, hyper): (AdamW, &[f32]),
+    state: State<'_>,
+    db: Option<&mut [f32]>,
+) {
+    let n = dy.len() / o;
+    let (precision, dy_t) = (x.precision(), Factor::new(dy, o, Layout::Transposed));
+    let sink = Tiles::new(adamw, hyper, i, state);
+    product_into(cores, precision, (o, i, n), dy_t, Factor::new(x, i, Layout::Normal), &sink);
+    bias_gradient(cores, o, dy, db);
+}
+
+/// db [o] = the sum of dy's rows.
+fn bias_gradient(cores: &Cores, o: usize, dy: Elements<'_>, db: Option<&mut [f32]>) {
+    let n = dy.len() / o;
     if let Some(db) = db {
         // The bias is one row that all of dy's rows share.
         match dy {

@@ -81,3 +81,30 @@ fn packed_weights_change_no_bit() {
         }
     }
 }
+
+#[test]
+fn a_step_fused_with_its_gradient_has_the_bits_of_one_after_it() {
+    use crate::cases::run;
+    use crate::isa::Isa;
+    use crate::op::{AdamW, Hyper};
+    let adamw = AdamW { beta_1: 0.9, beta_2: 0.99, eps: 1e-8, weight_decay: 0.1 };
+    let mut hyper = vec![0.01; Hyper::LEN];
+    (hyper[Hyper::MAX_NORM], hyper[Hyper::CORRECTION_1], hyper[Hyper::CORRECTION_2]) = (f32::INFINITY, 1.5, 2.5);
+    let (hyper, one) = (Host::f32(&[Hyper::LEN], hyper), Host::f32(&[1], vec![1.0]));
+    for (n, o, i) in [(1, 1, 1), (9, 50, 97), (70, 130, 33)] {
+        let state = [3, 4, 5, 6]
+            .map(|row| Host::f32(&[o * i], Host::normal(&[o * i], row).f64().iter().map(|x| x.abs() as f32).collect()));
+        for (isa, half) in Isa::available().flat_map(|isa| [(isa, false), (isa, true)]) {
+            let [dy, x] = [Host::normal(&[n, o], 1), Host::normal(&[n, i], 2)].map(|x| if half { x.bf16() } else { x });
+            let grads = run(isa, 1, Op::LinearDw { bias: true }, &[dy.clone(), x.clone()], &[]);
+            let g = Host::f32(&[o * i], grads[0].iter().map(|&g| g as f32).collect());
+            let apart =
+                run(isa, 1, Op::AdamW { adamw, ema: true, copy: true }, &[g, one.clone(), hyper.clone()], &state);
+            let op = Op::LinearDwAdamW { bias: true, adamw, ema: true, copy: true };
+            for threads in [1, 3] {
+                let fused = run(isa, threads, op, &[dy.clone(), x.clone(), hyper.clone()], &state);
+                assert_eq!((&fused[..5], &fused[5]), (&apart[..], &grads[1]), "{isa:?} half {half} {n} {o} {i}");
+            }
+        }
+    }
+}
