@@ -76,7 +76,8 @@ fn main() {
 
 fn attention(bench: &mut Bench, (b, l, d, h): (usize, usize, usize, usize)) {
     let (heads, mask, padding) = (h as u32, AttentionMask::Full, false);
-    let (x, lse) = ([b, l, d], (l as f32).ln() + 0.5);
+    let (x, log_sums) = ([b, l, d], [b, h, l]);
+    let lse: Read<'_> = (&log_sums, Value((l as f32).ln() + 0.5));
     let qkv: Read<'_> = (&[b, l, 3 * d], Normal);
     let name = format!("{b}x{l}x{d}x{h}");
     let dropped = format!("{name}_dropout");
@@ -84,7 +85,7 @@ fn attention(bench: &mut Bench, (b, l, d, h): (usize, usize, usize, usize)) {
         let rng: &[Read<'_>] = if dropout.is_some() { &[(&[4], Ids(7))] } else { &[] };
         let reads = [&[qkv], rng].concat();
         run(bench, &name, Op::Attention { heads, kv_heads: heads, mask, padding, dropout }, &reads);
-        let reads = [&[qkv, (&x, Normal), (&[b, h, l], Value(lse)), (&x, Normal)], rng].concat();
+        let reads = [&[qkv, (&x, Normal), lse, (&x, Normal)], rng].concat();
         run(bench, &name, Op::AttentionGrad { heads, kv_heads: heads, mask, padding, dropout }, &reads);
     }
 }
@@ -160,8 +161,9 @@ fn passes(bench: &mut Bench, name: &str, (b, l, d, h, v): (usize, usize, usize, 
     }
     run(bench, name, Op::LayerNorm { eps: 1e-5, gain, bias }, &[x, row, row]);
     run(bench, name, Op::LayerNormGrad { gain, bias }, &[x, stats, x, row]);
-    run(bench, name, Op::QkNorm { heads, eps: 1e-5, gain: 1.0 }, &[qkv]);
-    run(bench, name, Op::QkNormGrad { heads, gain: 1.0 }, &[qkv, (&[b * l, 2 * h], Value(1.0)), qkv]);
+    run(bench, name, Op::QkNorm { heads, kv_heads: heads, eps: 1e-5, gain: 1.0 }, &[qkv]);
+    let reads = [qkv, (&[b * l, 2 * h], Value(1.0)), qkv];
+    run(bench, name, Op::QkNormGrad { heads, kv_heads: heads, gain: 1.0 }, &reads);
     run(bench, name, Op::Modulate { shift, scale }, &[x, m]);
     run(bench, name, Op::ModulateGrad { shift, scale }, &[x, m, x]);
     run(bench, name, Op::Gate { gate: shift }, &[x, x, m]);

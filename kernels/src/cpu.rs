@@ -244,12 +244,13 @@ fn execute(cores: &Cores, memory: &Memory, inst: &Inst) {
             let d = cols(0);
             ops::add_norm::backward::<X>(cores, norm, dropout, d, s, stats, dy, ds, g, dx, dh, dg, db, scratch);
         }),
-        Op::QkNorm { heads, eps, gain } => real!(dtype(0), X => {
-            ops::qk_norm::forward::<X>(cores, heads, eps, gain, cols(0) / 3, at.read(0), at.write(0), write(1));
+        Op::QkNorm { heads, kv_heads, eps, gain } => real!(dtype(0), X => {
+            let dims = ops::qk_norm::Dims::new(cols(0), heads, kv_heads);
+            ops::qk_norm::forward::<X>(cores, dims, eps, gain, at.read(0), at.write(0), write(1));
         }),
-        Op::QkNormGrad { heads, gain } => real!(dtype(0), X => {
-            let (qkv, stats, dy) = (at.read(0), read(1), at.read(2));
-            ops::qk_norm::backward::<X>(cores, heads, gain, cols(0) / 3, qkv, stats, dy, at.write(0));
+        Op::QkNormGrad { heads, kv_heads, gain } => real!(dtype(0), X => {
+            let dims = ops::qk_norm::Dims::new(cols(0), heads, kv_heads);
+            ops::qk_norm::backward::<X>(cores, dims, gain, at.read(0), read(1), at.read(2), at.write(0));
         }),
         Op::Modulate { shift, scale } => real!(dtype(0), X => {
             let (l, d) = (dim(0, 1), cols(0));

@@ -245,11 +245,13 @@ pub enum Op {
         /// Whether s has a gradient of its own.
         sum: bool,
     },
-    /// RMS norm of every head of the q and k thirds of qkv, times one gain; v copied. Reads qkv [b,l,3d]; writes y [b,l,3d],
-    /// stats [n, 2 heads] = 1 / sqrt(mean + eps), q heads first.
+    /// RMS norm of every head of q and k of qkv, times one gain; v copied. Reads qkv [b, l, (heads + 2 kv_heads) d_head]; writes
+    /// y like it, stats [n, heads + kv_heads] = 1 / sqrt(mean + eps), q heads first.
     QkNorm {
-        /// Heads; d_head = d / heads.
+        /// Heads of the queries.
         heads: u32,
+        /// Heads of the keys and values.
+        kv_heads: u32,
         /// Added to the mean square.
         eps: f32,
         /// Multiplies both: the largest score is gain^2 sqrt(d_head).
@@ -257,8 +259,10 @@ pub enum Op {
     },
     /// Reads qkv, stats, dy; writes dqkv.
     QkNormGrad {
-        /// Heads.
+        /// Heads of the queries.
         heads: u32,
+        /// Heads of the keys and values.
+        kv_heads: u32,
         /// As in the forward pass.
         gain: f32,
     },

@@ -188,17 +188,17 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
             let inputs = vec![same(0); if dropout.is_some() { 2 } else { 1 }];
             [inputs, column_sums(reads[0].0, gain, bias)].concat()
         }
-        Op::QkNorm { heads, .. } => {
-            const E: &str = "qkv [b, l, 3 d] with d a multiple of heads";
+        Op::QkNorm { heads, kv_heads, .. } => {
+            const E: &str = "qkv [b, l, (heads + 2 kv_heads) d_head]";
             arity(1, &[real(0)], E)?;
-            check(heads_fit(reads[0].0, heads), E)?;
-            vec![same(0), f(&[reads[0].0.rows(), 2 * heads as usize])]
+            check(groups_fit(reads[0].0, heads, kv_heads), E)?;
+            vec![same(0), f(&[reads[0].0.rows(), heads as usize + kv_heads as usize])]
         }
-        Op::QkNormGrad { heads, .. } => {
-            const E: &str = "qkv [b, l, 3 d], stats [n, 2 heads], dy like qkv";
+        Op::QkNormGrad { heads, kv_heads, .. } => {
+            const E: &str = "qkv [b, l, (heads + 2 kv_heads) d_head], stats [n, heads + kv_heads], dy like qkv";
             arity(3, &[real(0), F32, real(0)], E)?;
-            check(heads_fit(reads[0].0, heads) && is(1, &[reads[0].0.rows(), 2 * heads as usize]), E)?;
-            check(reads[2].0 == reads[0].0, E)?;
+            check(groups_fit(reads[0].0, heads, kv_heads), E)?;
+            check(is(1, &[reads[0].0.rows(), heads as usize + kv_heads as usize]) && reads[2].0 == reads[0].0, E)?;
             vec![same(0)]
         }
         Op::Modulate { shift, scale } => {
@@ -462,10 +462,6 @@ fn column_sums(x: Shape, gain: bool, bias: bool) -> Vec<Kind> {
         out.push((Shape::new(&[parts(x.rows(), x.cols()), tables * x.cols()]), F32));
     }
     out
-}
-
-fn heads_fit(qkv: Shape, heads: u32) -> bool {
-    qkv.rank() == 3 && heads > 0 && qkv.cols().is_multiple_of(3 * heads as usize)
 }
 
 /// Whether qkv is [b, l, (heads + 2 kv_heads) d_head] with as many query heads for each key.

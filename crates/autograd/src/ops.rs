@@ -109,7 +109,13 @@ impl Recorder {
     /// RMS norm of every head of the q and k thirds of qkv [b, l, 3 d], times `gain`: no score exceeds gain^2 sqrt(d_head).
     #[track_caller]
     pub fn qk_norm(&mut self, qkv: Var, heads: u32, eps: f32, gain: f32) -> Var {
-        self.one(Op::QkNorm { heads, eps, gain }, &[qkv])
+        self.grouped_qk_norm(qkv, heads, heads, eps, gain)
+    }
+
+    /// RMS norm of every head of q and k of qkv [b, l, (heads + 2 kv_heads) d_head], times `gain`.
+    #[track_caller]
+    pub fn grouped_qk_norm(&mut self, qkv: Var, heads: u32, kv_heads: u32, eps: f32, gain: f32) -> Var {
+        self.one(Op::QkNorm { heads, kv_heads, eps, gain }, &[qkv])
     }
 
     /// x (1 + scale) + shift with chunks of m [b, chunks d].

@@ -120,7 +120,9 @@ fn vjp(rec: &mut Recorder, call: &Call, dy: Var, second: Option<Var>) -> Vec<(Va
             let inputs = [(r[0], grads[0]), (r[1], grads[own])];
             inputs.into_iter().chain(tables.iter().copied().zip(grads[1 + own..].iter().copied())).collect()
         }
-        Op::QkNorm { heads, gain, .. } => vec![(r[0], rec.one(Op::QkNormGrad { heads, gain }, &[r[0], w[1], dy]))],
+        Op::QkNorm { heads, kv_heads, gain, .. } => {
+            vec![(r[0], rec.one(Op::QkNormGrad { heads, kv_heads, gain }, &[r[0], w[1], dy]))]
+        }
         Op::Modulate { shift, scale } => {
             let grads = rec.call(Op::ModulateGrad { shift, scale }, &[r[0], r[1], dy]);
             r.iter().copied().zip(grads).collect()

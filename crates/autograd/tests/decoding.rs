@@ -16,11 +16,12 @@ fn qkv(row: usize) -> impl Iterator<Item = f32> {
 }
 
 #[test]
-fn a_rotated_step_by_a_cache_equals_the_whole_sequence() {
+fn a_normalised_and_rotated_step_by_a_cache_equals_the_whole_sequence() {
     let session = |rec: Recorder, y| Session::new(Cpu::with(2, Isa::detect()), rec.finish(&[y])).expect("memory");
     let mut rec = Recorder::new();
     let x = rec.input("x", &[BATCH, LEN, WIDTH], DType::F32);
-    let turned = rec.grouped_rotary(x, HEADS, KV_HEADS, 100.0, None);
+    let normed = rec.grouped_qk_norm(x, HEADS, KV_HEADS, 1e-5, 1.5);
+    let turned = rec.grouped_rotary(normed, HEADS, KV_HEADS, 100.0, None);
     let y = rec.grouped_attention(turned, HEADS, KV_HEADS, AttentionMask::Causal, None);
     let mut whole = session(rec, y);
     whole.write(x, &(0..BATCH * LEN).flat_map(qkv).collect::<Vec<f32>>()).expect("upload");
@@ -31,7 +32,8 @@ fn a_rotated_step_by_a_cache_equals_the_whole_sequence() {
     let x = rec.input("x", &[BATCH, 1, WIDTH], DType::F32);
     let past = rec.input("past", &[1], DType::U32);
     let cache = ["k", "v"].map(|name| rec.input(name, &[BATCH, LEN, KV_HEADS as usize * D_HEAD], DType::F32));
-    let turned = rec.grouped_rotary(x, HEADS, KV_HEADS, 100.0, Some((past, LEN)));
+    let normed = rec.grouped_qk_norm(x, HEADS, KV_HEADS, 1e-5, 1.5);
+    let turned = rec.grouped_rotary(normed, HEADS, KV_HEADS, 100.0, Some((past, LEN)));
     let y = rec.attention_cached(turned, HEADS, KV_HEADS, AttentionMask::Causal, past, (cache[0], cache[1]));
     let mut step = session(rec, y);
     for i in 0..LEN {

@@ -245,6 +245,25 @@ fn the_share_that_stays_is_that_of_p() {
 }
 
 #[test]
+fn padding_moves_no_dropped_weight() {
+    let (b, heads, width) = (3, 4, 3 * 4 * 8);
+    let attend = |len: usize| {
+        // The same first forty rows of every element, then padding.
+        let row = |n: usize| Host::normal(&[width], (n / len * 40 + n % len) as u32).f64();
+        let rows = |n: usize| if n % len < 40 { row(n) } else { vec![7.0; width] };
+        let qkv: Vec<f32> = (0..b * len).flat_map(rows).map(|x| x as f32).collect();
+        let visible = Host::u32(&[b, len], (0..b * len).map(|n| u32::from(n % len < 40)).collect());
+        let (dropout, rng) = (Some(DROPPED.0), Host::u32(&[4], DROPPED.1.to_vec()));
+        let op = Op::Attention { heads, kv_heads: heads, mask: Full, padding: true, dropout };
+        let y = run(Isa::detect(), 2, op, &[Host::f32(&[b, len, width], qkv), visible, rng], &[]).remove(0);
+        y.chunks(len * width / 3).flat_map(|y| y[..40 * width / 3].to_vec()).collect::<Vec<_>>()
+    };
+    for len in [41, 77, 300] {
+        assert!(galatea_testkit::relative_to_max(&attend(len), &attend(40)) < TOLERANCE, "{len}");
+    }
+}
+
+#[test]
 fn steps_and_streams_drop_apart() {
     let dropped = |stream, step| weights(Isa::detect(), (1, 40, 2), (Dropout { p: 0.5, stream }, [1, 2, step, 0]));
     assert_eq!(dropped(1, 1), dropped(1, 1));

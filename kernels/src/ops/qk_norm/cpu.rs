@@ -6,47 +6,55 @@ use crate::real::Real;
 /// Elements of one task.
 const GRAIN: usize = 8192;
 
+/// The sizes of a row of q, k and v.
+#[derive(Clone, Copy, Debug)]
+pub struct Dims {
+    /// Heads that are normalised: those of q, then those of k.
+    pub normed: usize,
+    /// All heads, with those of v.
+    pub heads: usize,
+    /// The width of a head.
+    pub d_head: usize,
+}
+
+impl Dims {
+    /// The sizes of rows of `width` elements.
+    pub fn new(width: usize, heads: u32, kv_heads: u32) -> Self {
+        let (normed, heads) = (heads as usize + kv_heads as usize, heads as usize + 2 * kv_heads as usize);
+        Self { normed, heads, d_head: width / heads }
+    }
+
+    fn width(self) -> usize {
+        self.heads * self.d_head
+    }
+
+    /// Where v begins.
+    fn values(self) -> usize {
+        self.normed * self.d_head
+    }
+}
+
 /// Normalises every head of q and k, copies v.
-#[expect(clippy::too_many_arguments, reason = "the op's parameters, reads and writes")]
-pub fn forward<X: Real>(
-    cores: &Cores,
-    heads: u32,
-    eps: f32,
-    gain: f32,
-    d: usize,
-    qkv: &[X],
-    y: &mut [X],
-    stats: &mut [f32],
-) {
-    let (width, heads) = (3 * d, heads as usize);
-    cores.pool.rows2(y, width, stats, 2 * heads, GRAIN.div_ceil(width), |first, y, stats| {
-        for ((n, y), stats) in (first..).zip(y.chunks_exact_mut(width)).zip(stats.chunks_exact_mut(2 * heads)) {
+pub fn forward<X: Real>(cores: &Cores, dims: Dims, eps: f32, gain: f32, qkv: &[X], y: &mut [X], stats: &mut [f32]) {
+    let (width, v, normed) = (dims.width(), dims.values(), dims.normed);
+    cores.pool.rows2(y, width, stats, normed, GRAIN.div_ceil(width), |first, y, stats| {
+        for ((n, y), stats) in (first..).zip(y.chunks_exact_mut(width)).zip(stats.chunks_exact_mut(normed)) {
             let x = &qkv[n * width..(n + 1) * width];
-            row(cores.isa, eps, gain, d / heads, &x[..2 * d], &mut y[..2 * d], stats);
-            y[2 * d..].copy_from_slice(&x[2 * d..]);
+            row(cores.isa, eps, gain, dims.d_head, &x[..v], &mut y[..v], stats);
+            y[v..].copy_from_slice(&x[v..]);
         }
     });
 }
 
 /// The gradient of [`forward`].
-#[expect(clippy::too_many_arguments, reason = "the op's parameters, reads and writes")]
-pub fn backward<X: Real>(
-    cores: &Cores,
-    heads: u32,
-    gain: f32,
-    d: usize,
-    qkv: &[X],
-    stats: &[f32],
-    dy: &[X],
-    dqkv: &mut [X],
-) {
-    let (width, heads) = (3 * d, heads as usize);
+pub fn backward<X: Real>(cores: &Cores, dims: Dims, gain: f32, qkv: &[X], stats: &[f32], dy: &[X], dqkv: &mut [X]) {
+    let (width, v, normed) = (dims.width(), dims.values(), dims.normed);
     cores.pool.rows(dqkv, width, GRAIN.div_ceil(width), |first, dqkv| {
         for (n, dx) in (first..).zip(dqkv.chunks_exact_mut(width)) {
             let (x, dy) = (&qkv[n * width..][..width], &dy[n * width..][..width]);
-            let stats = &stats[n * 2 * heads..][..2 * heads];
-            row_gradient(cores.isa, gain, d / heads, &x[..2 * d], stats, &dy[..2 * d], &mut dx[..2 * d]);
-            dx[2 * d..].copy_from_slice(&dy[2 * d..]);
+            let stats = &stats[n * normed..][..normed];
+            row_gradient(cores.isa, gain, dims.d_head, &x[..v], stats, &dy[..v], &mut dx[..v]);
+            dx[v..].copy_from_slice(&dy[v..]);
         }
     });
 }

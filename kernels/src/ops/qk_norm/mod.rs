@@ -6,7 +6,8 @@
 //! dx_h = gain r_h (dy_h - x_h r_h^2 mean(dy_h x_h))
 //! ```
 //!
-//! Shapes: qkv, y, dy, dqkv [b, l, 3 d]; stats [n, 2 heads] = r, the heads of q before those of k.
+//! Shapes: qkv, y, dy, dqkv [b, l, (heads + 2 kv_heads) d_head]; stats [n, heads + kv_heads] = r, the heads of q before
+//! those of k.
 //! Cost: 5 flops an element of q and k (backward 9); 8 bytes an element of qkv (backward 12).
 //!
 //! # Source
@@ -19,4 +20,4 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
-pub use cpu::{backward, forward};
+pub use cpu::{Dims, backward, forward};

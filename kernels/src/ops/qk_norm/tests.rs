@@ -1,5 +1,6 @@
-use super::reference;
-use crate::cases::{Host, both, check};
+use super::{Dims, reference};
+use crate::cases::{Host, both, check, run};
+use crate::isa::Isa;
 use crate::op::Op;
 use crate::ops::add::differences::check_gradients;
 
@@ -9,22 +10,40 @@ const TOLERANCE: f64 = 2e-6;
 const EPS: f32 = 1e-6;
 const GAIN: f32 = 1.5;
 
-fn compare(dims: [usize; 3], heads: usize, qkv: Host, dy: Host, tolerance: f64) {
-    let d = dims[2] / 3;
-    let (y, stats) = reference::forward(heads, EPS.into(), GAIN.into(), d, &qkv.f64());
-    let dqkv = reference::backward(heads, GAIN.into(), d, &qkv.f64(), &stats, &dy.f64());
-    let kept = Host::f32(&[dims[0] * dims[1], 2 * heads], stats.iter().map(|&s| s as f32).collect());
-    let h = heads as u32;
-    check(Op::QkNorm { heads: h, eps: EPS, gain: GAIN }, std::slice::from_ref(&qkv), &[], &[y, stats], tolerance);
-    check(Op::QkNormGrad { heads: h, gain: GAIN }, &[qkv, kept, dy], &[], &[dqkv], tolerance);
+fn compare([b, l, width]: [usize; 3], (heads, kv_heads): (u32, u32), qkv: Host, dy: Host, tolerance: f64) {
+    let dims = Dims::new(width, heads, kv_heads);
+    let (y, stats) = reference::forward(dims, EPS.into(), GAIN.into(), &qkv.f64());
+    let dqkv = reference::backward(dims, GAIN.into(), &qkv.f64(), &stats, &dy.f64());
+    let kept = Host::f32(&[b * l, dims.normed], stats.iter().map(|&s| s as f32).collect());
+    let forward = Op::QkNorm { heads, kv_heads, eps: EPS, gain: GAIN };
+    check(forward, std::slice::from_ref(&qkv), &[], &[y, stats], tolerance);
+    check(Op::QkNormGrad { heads, kv_heads, gain: GAIN }, &[qkv, kept, dy], &[], &[dqkv], tolerance);
 }
 
 #[test]
 fn kernels_equal_reference() {
-    for (b, l, heads, d_head) in [(1, 1, 1, 2), (2, 3, 2, 5), (1, 7, 3, 18), (3, 50, 4, 32)] {
-        let dims = [b, l, 3 * heads * d_head];
+    for (b, l, heads, kv_heads, d_head) in
+        [(1, 1, 1, 1, 2), (2, 3, 2, 2, 5), (1, 7, 3, 1, 18), (3, 50, 4, 4, 32), (2, 9, 8, 2, 20), (1, 40, 6, 3, 64)]
+    {
+        let dims = [b, l, (heads + 2 * kv_heads) as usize * d_head];
         for ([qkv, dy], tolerance) in both([1, 2].map(|row| Host::normal(&dims, row)), TOLERANCE) {
-            compare(dims, heads, qkv, dy, tolerance);
+            compare(dims, (heads, kv_heads), qkv, dy, tolerance);
+        }
+    }
+}
+
+#[test]
+fn heads_of_keys_are_as_long_as_those_of_queries_and_values_are_copied() {
+    let (n, heads, kv_heads, d_head) = (5, 4, 2, 16);
+    let qkv = Host::normal(&[1, n, 8 * d_head], 1);
+    let op = Op::QkNorm { heads, kv_heads, eps: 0.0, gain: GAIN };
+    let y = run(Isa::detect(), 1, op, std::slice::from_ref(&qkv), &[]).remove(0);
+    for (i, (y, x)) in y.chunks(d_head).zip(qkv.f64().chunks(d_head)).enumerate() {
+        if i % 8 < 6 {
+            let square = y.iter().map(|y| y * y).sum::<f64>() / d_head as f64;
+            assert!((square.sqrt() - f64::from(GAIN)).abs() < 1e-5, "head {i}");
+        } else {
+            assert_eq!(y, x, "head {i}");
         }
     }
 }
@@ -33,14 +52,18 @@ fn kernels_equal_reference() {
 fn large_heads_are_finite() {
     let dims = [1, 4, 3 * 2 * 20];
     let large = Host::normal(&dims, 1).f64().iter().map(|&x| 1e15 * x as f32).collect();
-    compare(dims, 2, Host::f32(&dims, large), Host::normal(&dims, 2), TOLERANCE);
+    compare(dims, (2, 2), Host::f32(&dims, large), Host::normal(&dims, 2), TOLERANCE);
 }
 
 #[test]
 fn gradient_equals_finite_differences() {
-    let (n, heads, d, eps) = (2, 2, 6, 0.1);
-    let [qkv, dy] = [1, 2].map(|row| Host::normal(&[n, 3 * d], row).f64());
-    let stats = reference::forward(heads, eps, 1.7, d, &qkv).1;
-    let gradient = reference::backward(heads, 1.7, d, &qkv, &stats, &dy);
-    check_gradients(&[qkv], &dy, &[gradient], |x| reference::forward(heads, eps, 1.7, d, &x[0]).0);
+    let (n, eps) = (2, 0.1);
+    for (heads, kv_heads) in [(2, 2), (4, 1)] {
+        let width = 18;
+        let dims = Dims::new(width, heads, kv_heads);
+        let [qkv, dy] = [1, 2].map(|row| Host::normal(&[n, width], row).f64());
+        let stats = reference::forward(dims, eps, 1.7, &qkv).1;
+        let gradient = reference::backward(dims, 1.7, &qkv, &stats, &dy);
+        check_gradients(&[qkv], &dy, &[gradient], |x| reference::forward(dims, eps, 1.7, &x[0]).0);
+    }
 }
