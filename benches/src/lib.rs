@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a bench reports to a person")]
 
+pub mod crossover;
+pub mod decode;
 mod machine;
 pub mod row;
 pub mod seed;

@@ -73,6 +73,7 @@ impl Row {
         let sizes = match work {
             Work::Step { batch, len, .. } => Sizes { batch: Some(batch), len: Some(len), steps: None },
             Work::Sample { batch, len, steps, .. } => Sizes { batch: Some(batch), len: Some(len), steps: Some(steps) },
+            Work::Decode { batch, len, .. } => Sizes { batch: Some(batch), len: Some(len), steps: None },
             Work::Gemm { .. } => Sizes::default(),
         };
         Ok(Self {
@@ -108,7 +109,7 @@ impl fmt::Display for Row {
 }
 
 /// To a tenth of a microsecond: what a clock says beyond that is not a measurement.
-fn rounded(ms: f64) -> f64 {
+pub(crate) fn rounded(ms: f64) -> f64 {
     (ms * 1e4).round() / 1e4
 }
 

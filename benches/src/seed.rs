@@ -20,14 +20,15 @@ pub const MASK: u32 = VOCAB as u32 - 1;
 /// Positions of a text.
 pub const LEN: usize = 128;
 
-const WIDTH: usize = 768;
-const SEED: u64 = 2026;
+/// Width of a hidden state.
+pub(crate) const WIDTH: usize = 768;
+pub(crate) const SEED: u64 = 2026;
 
 /// The one place where a type of arithmetic becomes a recorder.
 ///
 /// # Errors
 /// If programs are not recorded in that type.
-fn recorder(dtype: DType) -> Result<Recorder, String> {
+pub(crate) fn recorder(dtype: DType) -> Result<Recorder, String> {
     match dtype {
         DType::F32 | DType::Bf16 => Ok(Recorder::with_precision(dtype)),
         DType::F16 | DType::U32 => {
@@ -36,7 +37,7 @@ fn recorder(dtype: DType) -> Result<Recorder, String> {
     }
 }
 
-fn encoder() -> Encoder {
+pub(crate) fn encoder() -> Encoder {
     Encoder {
         d_model: WIDTH,
         layers: 6,
@@ -55,18 +56,18 @@ fn encoder() -> Encoder {
     }
 }
 
-fn table(rec: &mut Recorder) -> Var {
+pub(crate) fn table(rec: &mut Recorder) -> Var {
     rec.table("embed.weight", &[VOCAB, WIDTH], Init::Normal { std: 1.0 })
 }
 
-fn head(rec: &mut Recorder) -> (Var, Var) {
+pub(crate) fn head(rec: &mut Recorder) -> (Var, Var) {
     let bound = 1.0 / (WIDTH as f32).sqrt();
     let weight = rec.table("lm_head.weight", &[VOCAB, WIDTH], Init::Uniform { bound });
     (weight, rec.param("lm_head.bias", &[VOCAB], Init::Zeros))
 }
 
 /// A session with the parameters in a file, or drawn.
-fn session(plan: Plan, threads: usize, weights: Option<&Path>) -> Result<Session<Cpu>, String> {
+pub(crate) fn session(plan: Plan, threads: usize, weights: Option<&Path>) -> Result<Session<Cpu>, String> {
     let mut session = Session::new(Cpu::with(threads, Isa::detect()), plan).map_err(|e| e.to_string())?;
     if let Some(path) = weights {
         let weights = Weights::read(path).map_err(|e| e.to_string())?;
@@ -201,34 +202,67 @@ impl Sampling {
         Encoder { dropout: 0.0, ..encoder() }.body(rec, x, None, None)
     }
 
-    /// The launches that the work needs: the backbone of every step, and the head on the rows that are still masked, whose
-    /// logits nobody has to store.
+    /// The launches that the work needs, all steps in order: [`Sampling::step_launches`] of each.
     ///
     /// # Errors
     /// If the type is not computed in.
     pub fn launches([batch, len, steps]: [usize; 3], dtype: DType) -> Result<Vec<Launch>, String> {
+        let backbone = Self::backbone_launches([batch, len], dtype)?;
+        let masked = |step| len - decided(len, step, steps);
+        Ok((0..steps).flat_map(|step| Self::step_launches(&backbone, batch * masked(step), dtype)).collect())
+    }
+
+    /// The launches of the backbone on `batch` texts of `len` tokens: the same in every step.
+    ///
+    /// # Errors
+    /// If the type is not computed in.
+    pub fn backbone_launches([batch, len]: [usize; 2], dtype: DType) -> Result<Vec<Launch>, String> {
         let mut rec = recorder(dtype)?;
         let canvas = rec.input("canvas", &[batch, len], DType::U32);
         let h = Self::backbone(&mut rec, canvas);
-        let backbone = launches(rec.finish(&[h]).program());
-        let head = |step: usize| {
-            let rows = (batch * (len - decided(len, step, steps))) as u64;
-            let (v, d) = (VOCAB as u64, WIDTH as u64);
-            let bytes = dtype.size() as u64 * (v * d + rows * d);
-            Launch { cost: Cost { flops: 2 * rows * v * d, bytes }, footprint: bytes, dtype }
-        };
-        Ok((0..steps).flat_map(|step| backbone.iter().copied().chain([head(step)])).collect())
+        Ok(launches(rec.finish(&[h]).program()))
+    }
+
+    /// What a step needs: the backbone, and the head on the rows that are still masked, whose logits nobody has to store.
+    pub fn step_launches(backbone: &[Launch], masked_rows: usize, dtype: DType) -> Vec<Launch> {
+        let (rows, v, d) = (masked_rows as u64, VOCAB as u64, WIDTH as u64);
+        let bytes = dtype.size() as u64 * (v * d + rows * d);
+        let head = Launch { cost: Cost { flops: 2 * rows * v * d, bytes }, footprint: bytes, dtype };
+        backbone.iter().copied().chain([head]).collect()
     }
 
     /// Writes the texts from nothing.
     pub fn run(&mut self) -> Vec<u32> {
+        self.run_in(self.steps)
+    }
+
+    /// [`Sampling::run`] in another number of steps: what a step computes is the same.
+    ///
+    /// # Panics
+    /// If a step would decide no position.
+    pub fn run_in(&mut self, steps: usize) -> Vec<u32> {
+        assert!((1..=self.len).contains(&steps), "{steps} steps for {} tokens", self.len);
         let mut ids = vec![MASK; self.batch * self.len];
-        (0..self.steps).for_each(|step| self.step(&mut ids, step));
+        for step in 0..steps {
+            let count = decided(self.len, step + 1, steps) - decided(self.len, step, steps);
+            self.step(&mut ids, count);
+        }
         ids
     }
 
-    /// Step number `step` on the canvas `ids`.
-    fn step(&mut self, ids: &mut [u32], step: usize) {
+    /// One step on a canvas whose texts have `masked` masks each, of which it decides one.
+    ///
+    /// # Panics
+    /// If `masked` is 0 or more than a text has positions.
+    pub fn run_one(&mut self, masked: usize) {
+        assert!((1..=self.len).contains(&masked), "{masked} masks in a text of {}", self.len);
+        let id = |i: usize| if i % self.len < masked { MASK } else { i as u32 * 7919 % MASK };
+        let mut ids: Vec<u32> = (0..self.batch * self.len).map(id).collect();
+        self.step(&mut ids, 1);
+    }
+
+    /// Decides `count` more positions of every text on the canvas `ids`.
+    fn step(&mut self, ids: &mut [u32], count: usize) {
         self.key += 1;
         self.session.write(self.canvas, ids).expect("an upload in memory");
         let masked: Vec<u32> = ids.iter().map(|&id| u32::from(id == MASK)).collect();
@@ -237,7 +271,6 @@ impl Sampling {
         self.session.run().expect("a program in memory");
         let drawn = self.session.read::<u32>(self.drawn).expect("a download in memory");
         let log_p = self.session.read::<f32>(self.log_p).expect("a download in memory");
-        let count = decided(self.len, step + 1, self.steps) - decided(self.len, step, self.steps);
         for row in 0..self.batch {
             let (from, to) = (row * self.len, (row + 1) * self.len);
             let mut masked: Vec<usize> = (from..to).filter(|&i| ids[i] == MASK).collect();
@@ -249,7 +282,7 @@ impl Sampling {
     /// The first token of a text: one step, as `start` times it.
     pub fn first(&mut self) -> (usize, u32) {
         let mut ids = vec![MASK; self.batch * self.len];
-        self.step(&mut ids, 0);
+        self.step(&mut ids, decided(self.len, 1, self.steps));
         let place = ids.iter().position(|&id| id != MASK).expect("a step decides a position");
         (place, ids[place])
     }
@@ -265,7 +298,7 @@ impl Sampling {
 }
 
 /// Positions that are decided after `step` of `steps` steps.
-fn decided(len: usize, step: usize, steps: usize) -> usize {
+pub fn decided(len: usize, step: usize, steps: usize) -> usize {
     len * step / steps
 }
 

@@ -1,5 +1,6 @@
 //! The works that are compared with other programs, each named by one line.
 
+use crate::decode::Decoding;
 use crate::seed::{LEN, Sampling, Training};
 use crate::{Launch, normals};
 use galatea_autograd::DType;
@@ -35,6 +36,15 @@ pub enum Work {
         /// The arithmetic.
         dtype: DType,
     },
+    /// Autoregressive decoding with the seed's model, one token a step, with a cache.
+    Decode {
+        /// Texts.
+        batch: usize,
+        /// Tokens of a text.
+        len: usize,
+        /// The arithmetic.
+        dtype: DType,
+    },
     /// C \[m, n\] = A \[m, k\] B \[k, n\].
     Gemm {
         /// Rows of C.
@@ -58,7 +68,10 @@ impl Work {
     /// The type it computes in.
     pub fn dtype(self) -> DType {
         match self {
-            Work::Step { dtype, .. } | Work::Sample { dtype, .. } | Work::Gemm { dtype, .. } => dtype,
+            Work::Step { dtype, .. }
+            | Work::Sample { dtype, .. }
+            | Work::Decode { dtype, .. }
+            | Work::Gemm { dtype, .. } => dtype,
         }
     }
 
@@ -68,6 +81,7 @@ impl Work {
         match self {
             Work::Step { batch, len, .. } => format!("step/{batch}x{len}/{dtype}"),
             Work::Sample { batch, len, steps, .. } => format!("sample/{batch}x{len}x{steps}/{dtype}"),
+            Work::Decode { batch, len, .. } => format!("decode/{batch}x{len}/{dtype}"),
             Work::Gemm { m, k, n, .. } => format!("gemm/{m}x{k}x{n}/{dtype}"),
         }
     }
@@ -80,6 +94,7 @@ impl Work {
         match self {
             Work::Step { batch, len, dtype } => Training::launches(batch, len, dtype),
             Work::Sample { batch, len, steps, dtype } => Sampling::launches([batch, len, steps], dtype),
+            Work::Decode { batch, len, dtype } => Decoding::launches([batch, len], dtype),
             Work::Gemm { m, k, n, dtype } => {
                 let bytes = (dtype.size() * (m * k + k * n) + 4 * m * n) as u64;
                 let flops = 2 * (m * k * n) as u64;
@@ -102,6 +117,12 @@ impl Work {
                 let mut sampling = Sampling::new([batch, len, steps], dtype, threads, None)?;
                 Ok(timed(move || {
                     std::hint::black_box(sampling.run());
+                }))
+            }
+            Work::Decode { batch, len, dtype } => {
+                let mut decoding = Decoding::new([batch, len], dtype, threads)?;
+                Ok(timed(move || {
+                    std::hint::black_box(decoding.run(len));
                 }))
             }
             Work::Gemm { m, k, n, dtype } => Ok(gemm(m, k, n, dtype, threads)),
@@ -162,7 +183,7 @@ pub fn dtype(name: &str) -> Result<DType, String> {
 impl FromStr for Work {
     type Err = String;
 
-    /// `step batch=2 dtype=f32`, `sample len=128 steps=32 dtype=f32`, `gemm m=256 k=768 n=768 dtype=f32`.
+    /// `step batch=2 dtype=f32`, `sample len=128 steps=32 dtype=f32`, `decode len=128 dtype=f32`, `gemm m=256 k=768 n=768 dtype=f32`.
     fn from_str(line: &str) -> Result<Self, String> {
         let mut words = line.split_whitespace();
         let name = words.next().unwrap_or_default();
@@ -185,8 +206,9 @@ impl FromStr for Work {
                 let (batch, len) = (number("batch", Some(1))?, number("len", Some(LEN))?);
                 Ok(Work::Sample { batch, len, steps: number("steps", None)?, dtype })
             }
+            "decode" => Ok(Work::Decode { batch: number("batch", Some(1))?, len: number("len", Some(LEN))?, dtype }),
             "gemm" => Ok(Work::Gemm { m: number("m", None)?, k: number("k", None)?, n: number("n", None)?, dtype }),
-            other => Err(format!("there is no work `{other}`, only step, sample and gemm")),
+            other => Err(format!("there is no work `{other}`, only step, sample, decode and gemm")),
         }
     }
 }
@@ -201,6 +223,8 @@ mod tests {
         assert_eq!("step batch=2 dtype=bf16".parse(), Ok(step));
         let sample = Work::Sample { batch: 1, len: 64, steps: 32, dtype: DType::F32 };
         assert_eq!("sample len=64 steps=32".parse(), Ok(sample));
+        let decode = Work::Decode { batch: 16, len: 64, dtype: DType::F32 };
+        assert_eq!("decode batch=16 len=64".parse(), Ok(decode));
         let gemm = Work::Gemm { m: 2, k: 3, n: 4, dtype: DType::F32 };
         assert_eq!("gemm m=2 k=3 n=4 dtype=f32".parse(), Ok(gemm));
         assert_eq!(gemm.name(), "gemm/2x3x4/f32");

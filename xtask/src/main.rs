@@ -24,7 +24,11 @@ usage: cargo xtask <command>
                                  passed on to criterion
         --save NAME              keep this run's times under a name (or in a file)
         --against NAME           say what changed since then, beyond the noise of either run
-  bench step | sample [FLAG]...  one row: the seed's training step or its sampling; --json, --help for the rest
+  bench step | sample | decode [FLAG]...
+                                 one row: the seed's training step, its sampling, or its twin's token by token; --json,
+                                 --help for the rest
+  bench crossover [FLAG]...      diffusion against autoregression, by length, steps and batch: a table and a plot
+        --dtype f32 | bf16 --threads N --lens L,.. --steps S,.. --batches B,.. --json
   bench peers                    the same works in PyTorch, candle and burn, where they are installed
         --rounds N --threads N   how often each runs in turn (9), on how many threads (all)
         --only TEXT --peer NAME  the works whose name contains TEXT; torch, candle or burn alone

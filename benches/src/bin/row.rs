@@ -1,15 +1,17 @@
-//! One row of our own work, as a process: what `cargo xtask bench step`, `sample` and `peers` run.
+//! One row of our own work, as a process: what `cargo xtask bench step`, `sample`, `decode` and `peers` run.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to the one who ran it")]
 
 use clap::{Args, Parser, Subcommand};
 use galatea_autograd::DType;
+use galatea_benches::crossover::{self, Settings};
 use galatea_benches::row::{Row, peak_rss_mib};
 use galatea_benches::seed::{LEN, Sampling};
 use galatea_benches::work::{self, Run, Work};
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Times one work of the seed's model: 79 M parameters, vocabulary 30000, width 768, 6 layers, 8 heads, feed-forward 2048.
 ///
@@ -48,6 +50,47 @@ enum Command {
         steps: usize,
         #[command(flatten)]
         common: Common,
+    },
+    /// Autoregressive decoding: the same backbone, causal, one drawn token a step, with a cache of keys and values.
+    Decode {
+        /// Texts.
+        #[arg(long, default_value_t = 1, value_parser = positive)]
+        batch: usize,
+        /// Tokens of a text.
+        #[arg(long, default_value_t = LEN, value_parser = positive)]
+        len: usize,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Diffusion against autoregression: texts of several lengths in several numbers of steps against token by token.
+    ///
+    /// Times single steps and adds them up: a denoising step with one, half and all positions masked, a decoding step after
+    /// none of the text and at the end of every length. Prints one JSON object; `cargo xtask bench crossover` draws it.
+    Crossover {
+        /// Tokens of a text.
+        #[arg(long, value_delimiter = ',', default_value = "64,128,256,512,1024", value_parser = positive)]
+        lens: Vec<usize>,
+        /// Denoising steps; more than a text has tokens are left out.
+        #[arg(long, value_delimiter = ',', default_value = "8,16,32,64", value_parser = positive)]
+        steps: Vec<usize>,
+        /// Texts at once.
+        #[arg(long, value_delimiter = ',', default_value = "1,16", value_parser = positive)]
+        batches: Vec<usize>,
+        /// The arithmetic: f32 or bf16.
+        #[arg(long, default_value = "f32", value_parser = work::dtype)]
+        dtype: DType,
+        /// Threads.
+        #[arg(long, env = "GALATEA_THREADS", default_value_t = all_threads(), value_parser = positive)]
+        threads: usize,
+        /// How often each step is timed.
+        #[arg(long, default_value_t = 5, value_parser = positive)]
+        samples: usize,
+        /// Seconds after which a step is not timed again.
+        #[arg(long, default_value_t = 2, value_parser = positive)]
+        budget: usize,
+        /// The default, and there is no other: one JSON object.
+        #[arg(long)]
+        json: bool,
     },
     /// One matrix product, C [m, n] = A [m, k] B [k, n].
     Gemm {
@@ -126,7 +169,15 @@ fn run(command: Command) -> Result<(), String> {
         Command::Sample { batch, len, steps, common } => {
             measure(Work::Sample { batch, len, steps, dtype: common.dtype }, &common)
         }
+        Command::Decode { batch, len, common } => measure(Work::Decode { batch, len, dtype: common.dtype }, &common),
         Command::Gemm { m, k, n, common } => measure(Work::Gemm { m, k, n, dtype: common.dtype }, &common),
+        Command::Crossover { lens, steps, batches, dtype, threads, samples, budget, json: _ } => {
+            let budget = Duration::from_secs(budget as u64);
+            let settings = Settings { dtype, threads, lens, steps, batches, samples, budget };
+            let found = crossover::measure(&settings, &mut |line| eprintln!("{line}"))?;
+            println!("{}", serde_json::to_string(&found).map_err(|e| e.to_string())?);
+            Ok(())
+        }
         Command::Serve { threads } => {
             serve(threads);
             Ok(())

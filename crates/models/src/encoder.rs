@@ -42,6 +42,27 @@ pub enum Positions {
     LearnedRotary,
 }
 
+/// Which positions a position attends to.
+pub(crate) enum Attend<'a> {
+    /// Every one that is visible, where that is given.
+    All(Option<Var>),
+    /// Those before it and itself.
+    Earlier,
+    /// As `Earlier`, when only the new positions are computed: `past` others lie in the caches, (keys, values) of every
+    /// layer, which have room for `capacity`.
+    Cached { past: Var, capacity: usize, caches: &'a [(Var, Var)] },
+}
+
+impl Attend<'_> {
+    /// Where the rotation of the first row begins, and the table's length; from 0 where the whole text is computed.
+    fn past(&self) -> Option<(Var, usize)> {
+        match self {
+            Attend::All(_) | Attend::Earlier => None,
+            Attend::Cached { past, capacity, .. } => Some((*past, *capacity)),
+        }
+    }
+}
+
 impl Positions {
     fn learned(self) -> bool {
         match self {
@@ -179,6 +200,11 @@ impl Encoder {
     /// Hidden states [batch, len, d_model] from inputs of that shape. `t` [batch] in [0, 1] where time is given; `visible`
     /// u32 [batch, len] hides padding.
     pub fn body(&self, rec: &mut Recorder, x: Var, t: Option<Var>, visible: Option<Var>) -> Var {
+        self.body_with(rec, x, t, &Attend::All(visible))
+    }
+
+    /// [`Encoder::body`] in which a position attends to those that `attend` says.
+    pub(crate) fn body_with(&self, rec: &mut Recorder, x: Var, t: Option<Var>, attend: &Attend) -> Var {
         let mut x = rec.cast(x, rec.precision());
         if self.positions.learned() {
             let len = rec.shape(x).dim(1);
@@ -194,7 +220,7 @@ impl Encoder {
         }
         for layer in 0..self.layers {
             rec.block();
-            x = self.block(rec, layer, x, visible);
+            x = self.block(rec, layer, x, attend);
         }
         match self.norm_place {
             NormPlace::Pre => self.normalise(rec, "backbone.norm", x),
@@ -202,19 +228,19 @@ impl Encoder {
         }
     }
 
-    fn block(&self, rec: &mut Recorder, layer: usize, x: Var, visible: Option<Var>) -> Var {
+    fn block(&self, rec: &mut Recorder, layer: usize, x: Var, attend: &Attend) -> Var {
         let name = |part: &str| format!("backbone.layers.{layer}.{part}");
         match self.norm_place {
             NormPlace::Pre => {
                 let h = self.normalise(rec, &name("norm1"), x);
-                let h = self.attention(rec, layer, h, visible);
+                let h = self.attention(rec, layer, h, attend);
                 let (x, h) = self.add_norm(rec, &name("norm2"), x, h);
                 let h = self.feed_forward(rec, layer, h);
                 let h = rec.dropout(h, self.dropout);
                 rec.add(x, h)
             }
             NormPlace::Post => {
-                let h = self.attention(rec, layer, x, visible);
+                let h = self.attention(rec, layer, x, attend);
                 let (_, x) = self.add_norm(rec, &name("norm1"), x, h);
                 let h = self.feed_forward(rec, layer, x);
                 let (_, x) = self.add_norm(rec, &name("norm2"), x, h);
@@ -232,7 +258,7 @@ impl Encoder {
         }
     }
 
-    fn attention(&self, rec: &mut Recorder, layer: usize, x: Var, visible: Option<Var>) -> Var {
+    fn attention(&self, rec: &mut Recorder, layer: usize, x: Var, attend: &Attend) -> Var {
         let (d, heads) = (self.d_model, self.heads as u32);
         let name = format!("backbone.layers.{layer}.self_attn");
         let w = rec.param(&format!("{name}.in_proj_weight"), &[3 * d, d], fan_in(d));
@@ -242,9 +268,17 @@ impl Encoder {
             qkv = rec.qk_norm(qkv, heads, EPS, self.qk_gain);
         }
         if self.positions.rotary() {
-            qkv = rec.rotary(qkv, heads, 10_000.0);
+            qkv = rec.grouped_rotary(qkv, heads, heads, 10_000.0, attend.past());
         }
-        let y = rec.attention_dropout(qkv, (heads, heads), AttentionMask::Full, visible, self.dropout);
+        let y = match attend {
+            Attend::All(visible) => {
+                rec.attention_dropout(qkv, (heads, heads), AttentionMask::Full, *visible, self.dropout)
+            }
+            Attend::Earlier => rec.attention_dropout(qkv, (heads, heads), AttentionMask::Causal, None, self.dropout),
+            Attend::Cached { past, caches, .. } => {
+                rec.attention_cached(qkv, heads, heads, AttentionMask::Causal, *past, caches[layer])
+            }
+        };
         self.linear(rec, &format!("{name}.out_proj"), y, d, Activation::None, self.residual_init(d))
     }
 

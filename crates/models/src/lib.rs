@@ -3,6 +3,7 @@
 // Shapes are written [b, l, d]: one extent alone, [b], is no link either.
 #![allow(rustdoc::broken_intra_doc_links)]
 
+mod decoder;
 mod denoiser;
 mod dit;
 mod encoder;
@@ -10,6 +11,7 @@ mod error;
 mod model;
 pub mod weights;
 
+pub use decoder::Decoder;
 pub use denoiser::{NetDenoiser, NetEmbeddingDenoiser};
 pub use dit::Dit;
 pub use encoder::{Encoder, Nonlinearity, Norm, NormPlace, Positions, TimeInput};

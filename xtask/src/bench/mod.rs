@@ -1,7 +1,9 @@
-//! Times: criterion's benches with their rooflines, single rows of the seed's model, and the same works in other programs.
+//! Times: criterion's benches with their rooflines, single rows of the seed's model, its two ways to write
+//! a text, and the same works in other programs.
 
 mod baseline;
 mod criterion;
+mod crossover;
 mod peers;
 mod report;
 mod row;
@@ -11,14 +13,15 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-/// Runs what the first of `arguments` names: a row, the peers, or the benches whose names contain it.
+/// Runs what the first of `arguments` names: a row, the crossover, the peers, or the benches whose names contain it.
 pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<Outcome> {
     match arguments.split_first() {
         Some((first, _)) if matches!(first.as_str(), "--help" | "-h") => {
             print!("{USAGE}");
             Ok(Outcome::Passed)
         }
-        Some((first, _)) if matches!(first.as_str(), "step" | "sample") => row::run(root, arguments),
+        Some((first, _)) if matches!(first.as_str(), "step" | "sample" | "decode") => row::run(root, arguments),
+        Some((first, rest)) if first == "crossover" => crossover::run(root, rest),
         Some((first, rest)) if first == "peers" => match peers::Options::parse(rest) {
             Ok(options) => peers::run(root, &options),
             Err(message) => Ok(usage(&message)),
