@@ -30,7 +30,7 @@ const SEED: u64 = 2026;
 fn recorder(dtype: DType) -> Result<Recorder, String> {
     match dtype {
         DType::F32 | DType::Bf16 => Ok(Recorder::with_precision(dtype)),
-        DType::F16 | DType::U32 => {
+        DType::F16 | DType::U32 | DType::I8 => {
             Err(format!("the arithmetic of a program is f32 or bf16, found dtype {}", dtype.name()))
         }
     }

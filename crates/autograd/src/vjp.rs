@@ -162,6 +162,7 @@ fn vjp(rec: &mut Recorder, call: &Call, dy: Var, second: Option<Var>) -> Vec<(Va
         | Op::LinearSample { .. } => {
             panic!("{} reads nothing that a parameter moves", call.op.name())
         }
+        Op::LinearInt8 { .. } => panic!("int8 weights have no gradient"),
         Op::AttentionCached { .. } => panic!("attention_cached is for decoding and has no gradient"),
         Op::Accumulate
         | Op::AddRowsGrad { .. }

@@ -6,9 +6,11 @@
 //! are summed in a buffer of the thread, and the last block hands each to the [`Epilogue`] while it is in cache.
 //!
 //! Factors may be f32 or bf16 in any combination; [`Precision`] says what is multiplied. Where the processor multiplies no
-//! bf16, the factors are rounded to bf16 all the same and multiplied in f32.
+//! bf16, the factors are rounded to bf16 all the same and multiplied in f32. Products of int8 are sums in i32, which travel
+//! through the same tiles by their bits until a sink scales them ([`int8`]).
 
 mod finish;
+pub mod int8;
 mod pack;
 pub(crate) mod tiles;
 mod vector;
@@ -57,6 +59,8 @@ pub enum Elements<'a> {
     F32(&'a [f32]),
     /// In bf16.
     Bf16(&'a [bf16]),
+    /// In int8, which is multiplied by int8 alone.
+    I8(&'a [i8]),
 }
 
 /// Elements of a matrix to write.
@@ -80,6 +84,12 @@ impl<'a> From<&'a [bf16]> for Elements<'a> {
     }
 }
 
+impl<'a> From<&'a [i8]> for Elements<'a> {
+    fn from(x: &'a [i8]) -> Self {
+        Elements::I8(x)
+    }
+}
+
 impl<'a> From<&'a mut [f32]> for ElementsMut<'a> {
     fn from(x: &'a mut [f32]) -> Self {
         ElementsMut::F32(x)
@@ -98,6 +108,7 @@ impl Elements<'_> {
         match self {
             Elements::F32(x) => x.len(),
             Elements::Bf16(x) => x.len(),
+            Elements::I8(x) => x.len(),
         }
     }
 
@@ -106,6 +117,7 @@ impl Elements<'_> {
         match self {
             Elements::F32(_) => Precision::F32,
             Elements::Bf16(_) => Precision::Bf16,
+            Elements::I8(_) => Precision::Int8,
         }
     }
 
@@ -114,7 +126,12 @@ impl Elements<'_> {
         match (self, word) {
             (Elements::F32(x), Word::Single) => Some(x[at..].as_ptr().cast()),
             (Elements::Bf16(x), Word::Pair) => Some(x[at..].as_ptr().cast()),
-            (Elements::F32(_) | Elements::Bf16(_), Word::Single | Word::Rounded | Word::Pair) => None,
+            // The lowest byte first, as packing has it.
+            (Elements::I8(x), Word::Quad) if cfg!(target_endian = "little") => Some(x[at..].as_ptr().cast()),
+            (
+                Elements::F32(_) | Elements::Bf16(_) | Elements::I8(_),
+                Word::Single | Word::Rounded | Word::Pair | Word::Quad | Word::Lifted,
+            ) => None,
         }
     }
 }
@@ -157,13 +174,15 @@ impl<'a> Factor<'a> {
     }
 }
 
-/// What is multiplied; sums are f32 in either case.
+/// What is multiplied; sums are f32, or i32 of int8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
     /// f32.
     F32,
     /// bf16: a factor in f32 is rounded first.
     Bf16,
+    /// int8, both factors: tiles are i32 in the bits of f32 ([`int8`]).
+    Int8,
 }
 
 /// What computes a tile of C.
@@ -180,6 +199,7 @@ impl Unit {
             (Precision::Bf16, Isa::Amx) => Unit::Tiles(tiles::Unit::Hardware),
             (Precision::Bf16, Isa::Avx512Bf16) => Unit::Vectors(Word::Pair),
             (Precision::Bf16, Isa::Portable | Isa::Avx2 | Isa::Avx512) => Unit::Vectors(Word::Rounded),
+            (Precision::Int8, _) => Unit::Vectors(Word::Quad),
         }
     }
 
@@ -187,6 +207,14 @@ impl Unit {
         match self {
             Unit::Vectors(word) => word,
             Unit::Tiles(_) => Word::Pair,
+        }
+    }
+
+    /// What B is packed as.
+    fn word_of_b(self) -> Word {
+        match self.word() {
+            Word::Quad => Word::Lifted,
+            word => word,
         }
     }
 
@@ -296,6 +324,7 @@ pub fn gemm(
     c: ElementsMut<'_>,
     epilogue: Epilogue<'_>,
 ) {
+    assert_ne!(precision, Precision::Int8, "sums of int8 need their scales: `gemm::int8::linear`");
     run(cores, Unit::choose(cores.isa, precision), shape, a, b, c, epilogue);
 }
 
@@ -360,6 +389,8 @@ fn run_into(
 ) {
     a.check(m, k);
     b.check(k, n);
+    let bytes = [a, b].map(|factor| factor.data.precision() == Precision::Int8);
+    assert_eq!(bytes, [unit.word() == Word::Quad; 2], "int8 is multiplied by int8 alone");
     let blocking = Blocking::new(unit, (m, n, k));
     let (row_tasks, col_tasks) = (m.div_ceil(blocking.rows), n.div_ceil(blocking.cols));
     cores.pool.run(row_tasks * col_tasks, &|task| {
@@ -409,7 +440,7 @@ impl Task<'_> {
             for (panel, j) in (self.cols.0..self.cols.1).step_by(tile_cols).enumerate() {
                 let cols = (j, (j + tile_cols).min(self.cols.1));
                 let part_b = Part::of_b(self.b, cols, ks);
-                pack(self.isa, word, order_b, &part_b, packed_b);
+                pack(self.isa, self.unit.word_of_b(), order_b, &part_b, packed_b);
                 let depth = part_b.depth(word);
                 let mut ahead = self.next_part(ks, j).map_or_else(Ahead::nothing, |next| Ahead::new(&next));
                 for strip in 0..strips {
@@ -424,7 +455,11 @@ impl Task<'_> {
                                 let at = strip * ROWS * depth;
                                 packed_strip(&packed_a[at..at + ROWS * depth])
                             };
-                            let product = if word == Word::Pair { Product::Pairs } else { Product::Singles };
+                            let product = match word {
+                                Word::Single | Word::Rounded => Product::Singles,
+                                Word::Pair => Product::Pairs,
+                                Word::Quad | Word::Lifted => Product::Quads,
+                            };
                             let vectors = (cols.1 - cols.0).div_ceil(pack::LANES);
                             let tile = tile.first_chunk_mut().expect("a tile of the vector kernel's size");
                             // SAFETY: both packings hold `depth` words a row or column (`pack`), rows in place hold them too

@@ -1,6 +1,6 @@
 //! Packing: a factor's elements as words in the order in which a micro-kernel reads them.
 //!
-//! A *word* is 32 bits: one f32, or two bf16 that are neighbours along k. Both sides of a product are packed from blocks of
+//! A *word* is 32 bits: one f32, or two bf16 or four int8 that are neighbours along k. Both sides of a product are packed from blocks of
 //! 16 x 16 words, loaded as they lie in memory, transposed in registers where the micro-kernel wants the other order.
 
 use super::{Elements, Factor, Layout};
@@ -20,7 +20,14 @@ pub(super) enum Word {
     Rounded,
     /// Two bf16, the one of lower k in the lower half.
     Pair,
+    /// Four int8, the one of lowest k in the lowest byte.
+    Quad,
+    /// Four int8 plus [`LIFT`], which makes them unsigned: instructions multiply signed bytes by unsigned ones.
+    Lifted,
 }
+
+/// What [`Word::Lifted`] adds to every element.
+pub(super) const LIFT: i32 = 128;
 
 impl Word {
     /// Elements along k in a word.
@@ -28,6 +35,7 @@ impl Word {
         match self {
             Word::Single | Word::Rounded => 1,
             Word::Pair => 2,
+            Word::Quad | Word::Lifted => 4,
         }
     }
 }
@@ -79,6 +87,13 @@ pub(super) fn pack(isa: Isa, word: Word, order: Order, part: &Part<'_>, out: &mu
         (Elements::F32(x), Word::Pair) => blocks(isa, Pairs { x }, word, order, part, out),
         (Elements::Bf16(x), Word::Single | Word::Rounded) => blocks(isa, Widened { x }, word, order, part, out),
         (Elements::Bf16(x), Word::Pair) => blocks(isa, Halves { x }, word, order, part, out),
+        (Elements::I8(x), Word::Quad) => blocks(isa, Bytes { x, flip: 0 }, word, order, part, out),
+        // 128 more is the sign bit turned over.
+        (Elements::I8(x), Word::Lifted) => blocks(isa, Bytes { x, flip: 0x8080_8080 }, word, order, part, out),
+        (Elements::F32(_) | Elements::Bf16(_), Word::Quad | Word::Lifted)
+        | (Elements::I8(_), Word::Single | Word::Rounded | Word::Pair) => {
+            unreachable!("int8 is multiplied by int8 alone (`run_into`)")
+        }
     }
 }
 
@@ -116,6 +131,7 @@ impl Ahead {
         let (first, size) = match part.factor.data {
             Elements::F32(x) => (x.as_ptr().cast::<u8>(), size_of::<f32>()),
             Elements::Bf16(x) => (x.as_ptr().cast::<u8>(), size_of::<bf16>()),
+            Elements::I8(x) => (x.as_ptr().cast::<u8>(), size_of::<i8>()),
         };
         let (rows, cols) = if part.along_k { (part.span, part.ks) } else { (part.ks, part.span) };
         let first = first.wrapping_add((rows.0 * part.factor.stride + cols.0) * size);
@@ -141,10 +157,10 @@ impl Ahead {
 trait Source: Copy {
     /// Where element `at` lies, for a prefetch: it may be beyond the end.
     fn address(self, at: usize) -> *const u8;
-    /// `count` (at most 16) words from element `at` on, along memory: for a source of pairs, pairs of neighbours.
+    /// At most 16 words of `elements` from element `at` on, along memory: for a source of pairs, pairs of neighbours.
     fn along(self, at: usize, elements: usize) -> [u32; LANES];
-    /// 16 words whose elements along k are `stride` apart (`pair` says whether the second exists).
-    fn across(self, at: usize, stride: usize, lanes: usize, pair: bool) -> [u32; LANES];
+    /// 16 words whose elements along k are `stride` apart, `left` of them before the end.
+    fn across(self, at: usize, stride: usize, lanes: usize, left: usize) -> [u32; LANES];
 }
 
 #[derive(Clone, Copy)]
@@ -168,28 +184,27 @@ struct Halves<'a> {
     x: &'a [bf16],
 }
 
+#[derive(Clone, Copy)]
+struct Bytes<'a> {
+    x: &'a [i8],
+    /// Bits that are turned over in every word.
+    flip: u32,
+}
+
 /// The first `count` of 16 values, zero beyond.
 #[inline(always)]
 fn lanes<T: Copy>(x: &[T], at: usize, count: usize, zero: T) -> [T; LANES] {
-    let x = &x[at..at + count];
-    match x.first_chunk::<LANES>() {
-        Some(all) => *all,
-        None => {
-            let mut out = [zero; LANES];
-            out[..count].copy_from_slice(x);
-            out
-        }
-    }
+    values(x, at, count, zero)
 }
 
-/// The first `count` of 32 values, zero beyond.
+/// The first `count` of `N` values, zero beyond.
 #[inline(always)]
-fn twice<T: Copy>(x: &[T], at: usize, count: usize, zero: T) -> [T; 2 * LANES] {
+fn values<T: Copy, const N: usize>(x: &[T], at: usize, count: usize, zero: T) -> [T; N] {
     let x = &x[at..at + count];
-    match x.first_chunk::<{ 2 * LANES }>() {
+    match x.first_chunk::<N>() {
         Some(all) => *all,
         None => {
-            let mut out = [zero; 2 * LANES];
+            let mut out = [zero; N];
             out[..count].copy_from_slice(x);
             out
         }
@@ -214,7 +229,7 @@ impl Source for Singles<'_> {
     }
 
     #[inline(always)]
-    fn across(self, at: usize, _stride: usize, lanes: usize, _pair: bool) -> [u32; LANES] {
+    fn across(self, at: usize, _stride: usize, lanes: usize, _left: usize) -> [u32; LANES] {
         self.along(at, lanes)
     }
 }
@@ -231,7 +246,7 @@ impl Source for Widened<'_> {
     }
 
     #[inline(always)]
-    fn across(self, at: usize, _stride: usize, lanes: usize, _pair: bool) -> [u32; LANES] {
+    fn across(self, at: usize, _stride: usize, lanes: usize, _left: usize) -> [u32; LANES] {
         self.along(at, lanes)
     }
 }
@@ -244,14 +259,14 @@ impl Source for Pairs<'_> {
 
     #[inline(always)]
     fn along(self, at: usize, elements: usize) -> [u32; LANES] {
-        let x = twice(self.x, at, elements, 0.0);
+        let x: [f32; 2 * LANES] = values(self.x, at, elements, 0.0);
         std::array::from_fn(|i| half(x[2 * i]) | half(x[2 * i + 1]) << 16)
     }
 
     #[inline(always)]
-    fn across(self, at: usize, stride: usize, count: usize, pair: bool) -> [u32; LANES] {
+    fn across(self, at: usize, stride: usize, count: usize, left: usize) -> [u32; LANES] {
         let low = lanes(self.x, at, count, 0.0);
-        let high = if pair { lanes(self.x, at + stride, count, 0.0) } else { [0.0; LANES] };
+        let high = if left > 1 { lanes(self.x, at + stride, count, 0.0) } else { [0.0; LANES] };
         std::array::from_fn(|i| half(low[i]) | half(high[i]) << 16)
     }
 }
@@ -266,17 +281,40 @@ impl Source for Halves<'_> {
     fn along(self, at: usize, elements: usize) -> [u32; LANES] {
         // Neighbours are a word already, where the first byte is the lowest.
         if cfg!(target_endian = "little") {
-            return bytemuck::must_cast(twice(self.x, at, elements, bf16::ZERO));
+            return bytemuck::must_cast(values::<_, { 2 * LANES }>(self.x, at, elements, bf16::ZERO));
         }
-        let x = twice(self.x, at, elements, bf16::ZERO);
+        let x: [bf16; 2 * LANES] = values(self.x, at, elements, bf16::ZERO);
         std::array::from_fn(|i| u32::from(x[2 * i].to_bits()) | u32::from(x[2 * i + 1].to_bits()) << 16)
     }
 
     #[inline(always)]
-    fn across(self, at: usize, stride: usize, count: usize, pair: bool) -> [u32; LANES] {
+    fn across(self, at: usize, stride: usize, count: usize, left: usize) -> [u32; LANES] {
         let low = lanes(self.x, at, count, bf16::ZERO);
-        let high = if pair { lanes(self.x, at + stride, count, bf16::ZERO) } else { [bf16::ZERO; LANES] };
+        let high = if left > 1 { lanes(self.x, at + stride, count, bf16::ZERO) } else { [bf16::ZERO; LANES] };
         std::array::from_fn(|i| u32::from(low[i].to_bits()) | u32::from(high[i].to_bits()) << 16)
+    }
+}
+
+impl Source for Bytes<'_> {
+    #[inline(always)]
+    fn address(self, at: usize) -> *const u8 {
+        self.x.as_ptr().wrapping_add(at).cast()
+    }
+
+    #[inline(always)]
+    fn along(self, at: usize, elements: usize) -> [u32; LANES] {
+        let words: [u32; LANES] = bytemuck::must_cast(values::<_, { 4 * LANES }>(self.x, at, elements, 0));
+        words.map(|word| u32::from_le(word) ^ self.flip)
+    }
+
+    #[inline(always)]
+    fn across(self, at: usize, stride: usize, count: usize, left: usize) -> [u32; LANES] {
+        let mut words = [0; LANES];
+        for c in 0..left.min(4) {
+            let bytes = lanes(self.x, at + c * stride, count, 0);
+            words.iter_mut().zip(bytes).for_each(|(word, byte)| *word |= u32::from(byte as u8) << (8 * c));
+        }
+        words.map(|word| word ^ self.flip)
     }
 }
 
@@ -418,7 +456,7 @@ fn row_across<S: Source>(source: S, word: Word, part: &Part<'_>, i: usize, p: us
         return [0; LANES];
     }
     let (stride, lanes) = (part.factor.stride, (part.span.1 - first).min(LANES));
-    source.across(k * stride + first, stride, lanes, k + 1 < part.ks.1)
+    source.across(k * stride + first, stride, lanes, part.ks.1 - k)
 }
 
 /// Zeros in the second tile of every step of a last panel that has only one.

@@ -27,7 +27,6 @@ pub(super) struct Parts<'a> {
 }
 
 /// Fills `numbers` with the parts of the live rows x; returns the columns of a part.
-#[expect(clippy::too_many_arguments, reason = "the head, its rows and what is asked")]
 pub(super) fn measure<X: Real>(
     cores: &Cores,
     head: Head<'_, X>,

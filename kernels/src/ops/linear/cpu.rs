@@ -46,6 +46,7 @@ pub fn dw(
         match dy {
             Elements::F32(dy) => add_rows::backward(cores, Rows::Batch, n, o, dy, db),
             Elements::Bf16(dy) => add_rows::backward(cores, Rows::Batch, n, o, dy, db),
+            Elements::I8(_) => unreachable!("gradients are f32 or bf16 (`slots`)"),
         }
     }
 }
