@@ -30,10 +30,20 @@ const SEED: u64 = 2026;
 fn recorder(dtype: DType) -> Result<Recorder, String> {
     match dtype {
         DType::F32 | DType::Bf16 => Ok(Recorder::with_precision(dtype)),
-        DType::F16 | DType::U32 | DType::I8 => {
-            Err(format!("the arithmetic of a program is f32 or bf16, found dtype {}", dtype.name()))
+        // Int8 weights, everything else in bf16.
+        DType::I8 => Ok(Recorder::with_int8_weights(DType::Bf16)),
+        DType::F16 | DType::U32 => {
+            Err(format!("the arithmetic of a program is f32, bf16 or int8, found dtype {}", dtype.name()))
         }
     }
+}
+
+/// The recorder of a training step, which int8 weights have no gradient for.
+///
+/// # Errors
+/// If programs are not trained in that type.
+fn trainer(dtype: DType) -> Result<Recorder, String> {
+    if dtype == DType::I8 { Err("training is in f32 or bf16, found int8".to_owned()) } else { recorder(dtype) }
 }
 
 fn encoder() -> Encoder {
@@ -93,7 +103,7 @@ impl Training {
     /// # Errors
     /// If the type is not computed in, or there is not enough memory.
     pub fn new(batch: usize, len: usize, dtype: DType, threads: usize) -> Result<Self, String> {
-        let mut rec = recorder(dtype)?;
+        let mut rec = trainer(dtype)?;
         head(&mut rec);
         let (plan, loss) = Self::record(rec, batch, len);
         let input = |name: &str| plan.input(name).expect("recorded above");
@@ -131,7 +141,7 @@ impl Training {
     /// # Errors
     /// If the type is not computed in.
     pub fn launches(batch: usize, len: usize, dtype: DType) -> Result<Vec<Launch>, String> {
-        let (plan, _) = Self::record(recorder(dtype)?, batch, len);
+        let (plan, _) = Self::record(trainer(dtype)?, batch, len);
         Ok(launches(plan.program()))
     }
 
@@ -211,6 +221,7 @@ impl Sampling {
         let canvas = rec.input("canvas", &[batch, len], DType::U32);
         let h = Self::backbone(&mut rec, canvas);
         let backbone = launches(rec.finish(&[h]).program());
+        let dtype = if dtype == DType::I8 { DType::Bf16 } else { dtype };
         let head = |step: usize| {
             let rows = (batch * (len - decided(len, step, steps))) as u64;
             let (v, d) = (VOCAB as u64, WIDTH as u64);

@@ -3,6 +3,7 @@
 // Shapes are written [b, l, d]: one extent alone, [b], is no link either.
 #![allow(rustdoc::broken_intra_doc_links)]
 
+mod checkpoint;
 mod init;
 mod inspect;
 mod ops;
@@ -12,6 +13,7 @@ mod session;
 mod update;
 mod vjp;
 
+pub use checkpoint::Keep;
 pub use init::Init;
 pub use inspect::Summary;
 pub use plan::{Param, Part, Plan};
@@ -19,5 +21,6 @@ pub use record::{Recorder, Var};
 pub use session::{Fault, Session};
 pub use update::{Optimizer, Update};
 
+pub use galatea_kernels::ops::linear_int8::RelativeError;
 pub use galatea_kernels::{Activation, AdamW, AttentionMask, Chunk, Hyper, Limit, Muon, Rows};
 pub use galatea_tensor::{DType, Shape};

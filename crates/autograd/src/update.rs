@@ -99,8 +99,7 @@ impl Recorder {
     fn flat(&mut self, part: Part, from: usize, to: usize) -> Var {
         let layout = self.fix_layout();
         let len = layout[from..to].iter().map(|&p| crate::plan::padded(self.params[p].shape)).sum();
-        let dtype = if part == Part::Copy { DType::Bf16 } else { DType::F32 };
-        self.node(Shape::new(&[len]), dtype, Place::Flat(part, from, to))
+        self.node(Shape::new(&[len]), part.dtype(), Place::Flat(part, from, to))
     }
 
     /// The parameters' order in memory: those with a gradient first, by role, so that each rule of the optimizer sees one flat

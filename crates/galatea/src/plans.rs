@@ -1,7 +1,7 @@
 //! Programs without memory: what a configuration would run, and whether this machine has room for it.
 
 use crate::failure::Usage;
-use galatea_autograd::{DType, Plan, Recorder, Var};
+use galatea_autograd::{DType, Plan, Var};
 use galatea_models::{Dit, Encoder, Model};
 use galatea_text::language::{ExactModel, Level, StoryLanguage};
 use galatea_train::config::{ProcessKind, TokenizerKind};
@@ -27,7 +27,7 @@ pub(crate) fn step(config: &Config, vocab: usize, len: usize) -> anyhow::Result<
         return Err(Usage::new(format!("{blocks} are too long a program"), hint).into());
     }
     let objective = Objective::new(config, vocab)?;
-    let mut rec = Recorder::new();
+    let mut rec = config.training.recorder();
     let mut outputs: Vec<Var> = Vec::new();
     let share = 1.0 / config.training.accumulation as f64;
     for k in 0..config.training.accumulation {
@@ -36,7 +36,7 @@ pub(crate) fn step(config: &Config, vocab: usize, len: usize) -> anyhow::Result<
         outputs.push(one.loss);
     }
     outputs.push(rec.update(config.optimizer.update()));
-    Ok(rec.finish(&outputs))
+    Ok(rec.finish_keeping(&outputs, config.training.keep()))
 }
 
 /// The program of one call of the network on `batch` rows.
@@ -46,7 +46,7 @@ pub(crate) fn step(config: &Config, vocab: usize, len: usize) -> anyhow::Result<
 pub(crate) fn pass(config: &Config, vocab: usize, batch: usize, len: usize) -> anyhow::Result<Plan> {
     check_batch(batch, len)?;
     let objective = Objective::new(config, vocab)?;
-    let mut rec = Recorder::new();
+    let mut rec = config.training.recorder();
     let time = rec.input("time", &[batch], DType::F32);
     let out = match objective.kind {
         ProcessKind::Mask | ProcessKind::Uniform => {
@@ -57,7 +57,8 @@ pub(crate) fn pass(config: &Config, vocab: usize, batch: usize, len: usize) -> a
             let encoder = objective.model.embedding_encoder()?;
             let z_t = rec.input("z_t", &[batch, len, encoder.embedding_width()], DType::F32);
             encoder.rounding(&mut rec, vocab);
-            encoder.x_0_hat(&mut rec, z_t, time, None)
+            let x_0_hat = encoder.x_0_hat(&mut rec, z_t, time, None);
+            rec.cast(x_0_hat, DType::F32)
         }
     };
     Ok(rec.finish(&[out]))

@@ -70,6 +70,7 @@ impl Dit {
         let h = linear(rec, "sigma_map.mlp.0", features, c, true, Activation::Silu, Init::Normal { std: 0.02 });
         let cond = linear(rec, "sigma_map.mlp.2", h, c, true, Activation::Silu, Init::Normal { std: 0.02 });
         for n in 0..self.layers {
+            rec.block();
             x = self.block(rec, n, x, cond, visible);
         }
         let m = linear(rec, "output_layer.adaLN_modulation", cond, 2 * d, true, Activation::None, Init::Zeros);

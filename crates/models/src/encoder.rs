@@ -192,6 +192,7 @@ impl Encoder {
             x = rec.add_rows(x, c, Rows::Batch);
         }
         for layer in 0..self.layers {
+            rec.block();
             x = self.block(rec, layer, x, visible);
         }
         match self.norm_place {

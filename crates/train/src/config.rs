@@ -1,6 +1,7 @@
 //! What a run is: one TOML file, every field with a default.
 
 use crate::Error;
+use galatea_autograd::{DType, Keep, Recorder};
 use galatea_models::Model;
 use galatea_schedules::AnySchedule;
 use serde::{Deserialize, Serialize};
@@ -155,6 +156,17 @@ impl ProcessConfig {
     }
 }
 
+/// What activations and products are computed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Arithmetic {
+    /// 32-bit floating point.
+    F32,
+    /// bf16, with sums, parameters and their moments in f32: half the memory of activations, and faster where the processor
+    /// multiplies bf16.
+    Bf16,
+}
+
 /// `[training]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -168,6 +180,10 @@ pub struct Training {
     /// Wall-clock seconds of training; the run ends at whichever limit comes first, and the learning rate follows the one
     /// that is nearer.
     pub seconds: Option<f64>,
+    /// What activations and products are computed in, in training and after it.
+    pub dtype: Arithmetic,
+    /// Whether blocks are computed a second time for their gradient rather than kept: less memory for more time.
+    pub checkpointing: bool,
     /// The seed of everything.
     pub seed: u64,
     /// Steps between validations (0: only at the end).
@@ -191,6 +207,8 @@ impl Default for Training {
             accumulation: 1,
             steps: 2000,
             seconds: None,
+            dtype: Arithmetic::F32,
+            checkpointing: false,
             seed: 1,
             eval_every: 500,
             sample_every: 500,
@@ -199,6 +217,21 @@ impl Default for Training {
             eval_times: 4,
             out: PathBuf::from("runs/run"),
         }
+    }
+}
+
+impl Training {
+    /// An empty recording in this arithmetic.
+    pub fn recorder(&self) -> Recorder {
+        Recorder::with_precision(match self.dtype {
+            Arithmetic::F32 => DType::F32,
+            Arithmetic::Bf16 => DType::Bf16,
+        })
+    }
+
+    /// What a training program keeps for its backward pass.
+    pub fn keep(&self) -> Keep {
+        if self.checkpointing { Keep::BlockInputs } else { Keep::Everything }
     }
 }
 

@@ -5,7 +5,7 @@ use crate::config::{Config, ProcessKind};
 use crate::corpus::Corpus;
 use crate::objective::{Batch, Levels, Objective, Purpose};
 use crate::run::stream;
-use galatea_autograd::{Recorder, Session};
+use galatea_autograd::Session;
 use galatea_kernels::Cpu;
 use galatea_processes::{Categorical, Gaussian, Limit};
 use galatea_random::Philox;
@@ -48,7 +48,7 @@ pub(crate) struct Measure {
 
 impl Measure {
     pub(crate) fn new(objective: &Objective, corpus: &Corpus, config: &Config) -> Result<Self, Error> {
-        let mut rec = Recorder::new();
+        let mut rec = config.training.recorder();
         let inputs = objective.record(&mut rec, "", BATCH, corpus.len(), Purpose::Measure);
         let outputs: Vec<_> = [inputs.value].into_iter().chain(inputs.token_weight).collect();
         let session = Session::new(Cpu::new(), rec.finish(&outputs))?;

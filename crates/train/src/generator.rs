@@ -4,7 +4,7 @@ use crate::checkpoint::Saved;
 use crate::config::{Config, ProcessKind};
 use crate::corpus::{Corpus, Vocabulary};
 use crate::{Error, Objective};
-use galatea_autograd::{DType, Part, Recorder, Session};
+use galatea_autograd::{DType, Part, Session};
 use galatea_kernels::Cpu;
 use galatea_kernels::cpu::CpuError;
 use galatea_models::{NetDenoiser, NetEmbeddingDenoiser};
@@ -189,7 +189,7 @@ impl Generator {
         batch: usize,
         len: usize,
     ) -> Result<Self, Error> {
-        let mut rec = Recorder::new();
+        let mut rec = config.training.recorder();
         let time = rec.input("time", &[batch], DType::F32);
         let net = match objective.kind {
             ProcessKind::Mask | ProcessKind::Uniform => {
@@ -205,6 +205,7 @@ impl Generator {
                 let z_t = rec.input("z_t", &[batch, len, encoder.embedding_width()], DType::F32);
                 encoder.rounding(&mut rec, objective.vocab);
                 let x_0_hat = encoder.x_0_hat(&mut rec, z_t, time, None);
+                let x_0_hat = rec.cast(x_0_hat, DType::F32);
                 let session = Session::new(Cpu::new(), rec.finish(&[x_0_hat]))?;
                 Net::Embeddings(NetEmbeddingDenoiser::new(session, z_t, time, x_0_hat))
             }

@@ -157,6 +157,7 @@ impl Objective {
                 let end = mean * self.schedule.alpha_bar(1.0) / d as f64;
                 let w = rec.constant(&[batch, len], vec![end as f32; rows]);
                 let nothing = rec.constant(&[batch, len, d], vec![0.0; rows * d]);
+                let nothing = rec.cast(nothing, rec.precision());
                 let (end_loss, _) = rec.squared_error(x_start, nothing, w);
                 let loss = rec.add(error_loss, nll_loss);
                 rec.add(loss, end_loss)

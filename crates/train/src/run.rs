@@ -5,7 +5,7 @@ use crate::corpus::Corpus;
 use crate::evaluate::{Evaluation, Measure};
 use crate::objective::{Batch, Levels, Objective, Purpose, T_MIN};
 use crate::{Error, Generator, checkpoint};
-use galatea_autograd::{Part, Plan, Recorder, Session, Var};
+use galatea_autograd::{Part, Plan, Session, Var};
 use galatea_kernels::Cpu;
 use galatea_processes::Times;
 use galatea_random::Philox;
@@ -94,7 +94,7 @@ impl Run {
     fn record(config: Config, corpus: Corpus) -> Result<Self, Error> {
         let objective = Objective::new(&config, corpus.vocab())?;
         let (batch, micro) = (config.training.batch, config.training.accumulation);
-        let mut rec = Recorder::new();
+        let mut rec = config.training.recorder();
         let mut batches = Vec::with_capacity(micro);
         for k in 0..micro {
             let purpose = Purpose::Train { share: 1.0 / micro as f64 };
@@ -104,7 +104,7 @@ impl Run {
         }
         let norm = rec.update(config.optimizer.update());
         let outputs: Vec<Var> = batches.iter().map(|b| b.loss).chain([norm]).collect();
-        let session = Session::new(Cpu::new(), rec.finish(&outputs))?;
+        let session = Session::new(Cpu::new(), rec.finish_keeping(&outputs, config.training.keep()))?;
         let hyper = session.plan().input("hyper").expect("recorded by update");
         let (x_0, times) = (vec![0; batch * micro * corpus.len()], vec![0.0; batch * micro]);
         Ok(Self {

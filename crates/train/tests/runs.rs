@@ -1,7 +1,7 @@
 //! Whole runs: what they promise about resuming, measuring, writing and damaged files.
 
 use galatea_models::{Encoder, Model};
-use galatea_train::config::{Config, LayoutChoice, ProcessKind};
+use galatea_train::config::{Arithmetic, Config, LayoutChoice, ProcessKind};
 use galatea_train::{Error, Generator, Order, Run, Sampling};
 use std::fs;
 use std::ops::ControlFlow;
@@ -64,6 +64,34 @@ fn interrupted_and_continued_equals_never_interrupted() {
                 "{kind:?}: other bits after {interrupt} steps"
             );
         }
+    }
+}
+
+/// bf16 is f32 with rounded activations: the loss stays near, a killed run goes on bit for bit, and blocks computed twice
+/// change nothing.
+#[test]
+fn bf16_stays_near_f32_and_resumes_like_it() {
+    let _turn = turn();
+    for kind in KINDS {
+        let dir = tempfile::tempdir().expect("a folder");
+        let with = |dtype, checkpointing| {
+            let mut config = config(kind, dir.path());
+            (config.training.dtype, config.training.checkpointing) = (dtype, checkpointing);
+            config
+        };
+        let mut exact = Run::start(with(Arithmetic::F32, false)).expect("a run");
+        let mut half = Run::start(with(Arithmetic::Bf16, false)).expect("a run");
+        let mut twice = Run::start(with(Arithmetic::Bf16, true)).expect("a run");
+        for step in 0..6 {
+            let [exact, half, twice] = [&mut exact, &mut half, &mut twice].map(|run| run.step().expect("a step").loss);
+            assert!((exact - half).abs() < 0.02 * exact.abs(), "{kind:?} step {step}: {half} in bf16, {exact} in f32");
+            assert_eq!(half.to_bits(), twice.to_bits(), "{kind:?} step {step}: checkpointing");
+        }
+        half.save(&dir.path().join("half")).expect("saved");
+        let mut resumed = Run::resume(&dir.path().join("half")).expect("resumed");
+        assert_eq!(steps(&mut resumed, 6), steps(&mut half, 6), "{kind:?}");
+        let measured = half.evaluate().expect("measured");
+        assert!(measured.bits_per_document.is_finite(), "{kind:?}: {measured:?}");
     }
 }
 

@@ -157,10 +157,10 @@ impl Ahead {
 trait Source: Copy {
     /// Where element `at` lies, for a prefetch: it may be beyond the end.
     fn address(self, at: usize) -> *const u8;
-    /// At most 16 words of `elements` from element `at` on, along memory: for a source of pairs, pairs of neighbours.
-    fn along(self, at: usize, elements: usize) -> [u32; LANES];
-    /// 16 words whose elements along k are `stride` apart, `left` of them before the end.
-    fn across(self, at: usize, stride: usize, lanes: usize, left: usize) -> [u32; LANES];
+    /// 16 words of `elements` elements from `at` on, along memory: for a source of pairs, pairs of neighbours.
+    fn along<const WHOLE: bool>(self, at: usize, elements: usize) -> [u32; LANES];
+    /// `lanes` words whose elements along k are `stride` apart (`left` of them before the end of k).
+    fn across<const WHOLE: bool>(self, at: usize, stride: usize, lanes: usize, left: usize) -> [u32; LANES];
 }
 
 #[derive(Clone, Copy)]
@@ -191,24 +191,16 @@ struct Bytes<'a> {
     flip: u32,
 }
 
-/// The first `count` of 16 values, zero beyond.
+/// The first `count` of `N` values, zero beyond. `WHOLE` says that there are `N`: without the other case the values stay in a
+/// register.
 #[inline(always)]
-fn lanes<T: Copy>(x: &[T], at: usize, count: usize, zero: T) -> [T; LANES] {
-    values(x, at, count, zero)
-}
-
-/// The first `count` of `N` values, zero beyond.
-#[inline(always)]
-fn values<T: Copy, const N: usize>(x: &[T], at: usize, count: usize, zero: T) -> [T; N] {
-    let x = &x[at..at + count];
-    match x.first_chunk::<N>() {
-        Some(all) => *all,
-        None => {
-            let mut out = [zero; N];
-            out[..count].copy_from_slice(x);
-            out
-        }
+fn first<T: Copy, const N: usize, const WHOLE: bool>(x: &[T], at: usize, count: usize, zero: T) -> [T; N] {
+    if WHOLE {
+        return *x[at..].first_chunk().expect("a whole row of words");
     }
+    let mut out = [zero; N];
+    out[..count].copy_from_slice(&x[at..at + count]);
+    out
 }
 
 #[inline(always)]
@@ -223,14 +215,14 @@ impl Source for Singles<'_> {
     }
 
     #[inline(always)]
-    fn along(self, at: usize, elements: usize) -> [u32; LANES] {
-        let x = lanes(self.x, at, elements, 0.0);
+    fn along<const WHOLE: bool>(self, at: usize, elements: usize) -> [u32; LANES] {
+        let x = first::<_, LANES, WHOLE>(self.x, at, elements, 0.0);
         if self.round { x.map(|x| half(x) << 16) } else { x.map(f32::to_bits) }
     }
 
     #[inline(always)]
-    fn across(self, at: usize, _stride: usize, lanes: usize, _left: usize) -> [u32; LANES] {
-        self.along(at, lanes)
+    fn across<const WHOLE: bool>(self, at: usize, _stride: usize, lanes: usize, _left: usize) -> [u32; LANES] {
+        self.along::<WHOLE>(at, lanes)
     }
 }
 
@@ -241,13 +233,13 @@ impl Source for Widened<'_> {
     }
 
     #[inline(always)]
-    fn along(self, at: usize, elements: usize) -> [u32; LANES] {
-        lanes(self.x, at, elements, bf16::ZERO).map(|x| u32::from(x.to_bits()) << 16)
+    fn along<const WHOLE: bool>(self, at: usize, elements: usize) -> [u32; LANES] {
+        first::<_, LANES, WHOLE>(self.x, at, elements, bf16::ZERO).map(|x| u32::from(x.to_bits()) << 16)
     }
 
     #[inline(always)]
-    fn across(self, at: usize, _stride: usize, lanes: usize, _left: usize) -> [u32; LANES] {
-        self.along(at, lanes)
+    fn across<const WHOLE: bool>(self, at: usize, _stride: usize, lanes: usize, _left: usize) -> [u32; LANES] {
+        self.along::<WHOLE>(at, lanes)
     }
 }
 
@@ -258,15 +250,15 @@ impl Source for Pairs<'_> {
     }
 
     #[inline(always)]
-    fn along(self, at: usize, elements: usize) -> [u32; LANES] {
-        let x: [f32; 2 * LANES] = values(self.x, at, elements, 0.0);
+    fn along<const WHOLE: bool>(self, at: usize, elements: usize) -> [u32; LANES] {
+        let x = first::<_, { 2 * LANES }, WHOLE>(self.x, at, elements, 0.0);
         std::array::from_fn(|i| half(x[2 * i]) | half(x[2 * i + 1]) << 16)
     }
 
     #[inline(always)]
-    fn across(self, at: usize, stride: usize, count: usize, left: usize) -> [u32; LANES] {
-        let low = lanes(self.x, at, count, 0.0);
-        let high = if left > 1 { lanes(self.x, at + stride, count, 0.0) } else { [0.0; LANES] };
+    fn across<const WHOLE: bool>(self, at: usize, stride: usize, count: usize, left: usize) -> [u32; LANES] {
+        let low = first::<_, LANES, WHOLE>(self.x, at, count, 0.0);
+        let high = if left > 1 { first::<_, LANES, WHOLE>(self.x, at + stride, count, 0.0) } else { [0.0; LANES] };
         std::array::from_fn(|i| half(low[i]) | half(high[i]) << 16)
     }
 }
@@ -278,19 +270,23 @@ impl Source for Halves<'_> {
     }
 
     #[inline(always)]
-    fn along(self, at: usize, elements: usize) -> [u32; LANES] {
+    fn along<const WHOLE: bool>(self, at: usize, elements: usize) -> [u32; LANES] {
         // Neighbours are a word already, where the first byte is the lowest.
         if cfg!(target_endian = "little") {
-            return bytemuck::must_cast(values::<_, { 2 * LANES }>(self.x, at, elements, bf16::ZERO));
+            return bytemuck::must_cast(first::<_, { 2 * LANES }, WHOLE>(self.x, at, elements, bf16::ZERO));
         }
-        let x: [bf16; 2 * LANES] = values(self.x, at, elements, bf16::ZERO);
+        let x = first::<_, { 2 * LANES }, WHOLE>(self.x, at, elements, bf16::ZERO);
         std::array::from_fn(|i| u32::from(x[2 * i].to_bits()) | u32::from(x[2 * i + 1].to_bits()) << 16)
     }
 
     #[inline(always)]
-    fn across(self, at: usize, stride: usize, count: usize, left: usize) -> [u32; LANES] {
-        let low = lanes(self.x, at, count, bf16::ZERO);
-        let high = if left > 1 { lanes(self.x, at + stride, count, bf16::ZERO) } else { [bf16::ZERO; LANES] };
+    fn across<const WHOLE: bool>(self, at: usize, stride: usize, count: usize, left: usize) -> [u32; LANES] {
+        let low = first::<_, LANES, WHOLE>(self.x, at, count, bf16::ZERO);
+        let high = if left > 1 {
+            first::<_, LANES, WHOLE>(self.x, at + stride, count, bf16::ZERO)
+        } else {
+            [bf16::ZERO; LANES]
+        };
         std::array::from_fn(|i| u32::from(low[i].to_bits()) | u32::from(high[i].to_bits()) << 16)
     }
 }
@@ -302,16 +298,17 @@ impl Source for Bytes<'_> {
     }
 
     #[inline(always)]
-    fn along(self, at: usize, elements: usize) -> [u32; LANES] {
-        let words: [u32; LANES] = bytemuck::must_cast(values::<_, { 4 * LANES }>(self.x, at, elements, 0));
+    fn along<const WHOLE: bool>(self, at: usize, elements: usize) -> [u32; LANES] {
+        let bytes = first::<_, { 4 * LANES }, WHOLE>(self.x, at, elements, 0);
+        let words: [u32; LANES] = bytemuck::must_cast(bytes);
         words.map(|word| u32::from_le(word) ^ self.flip)
     }
 
     #[inline(always)]
-    fn across(self, at: usize, stride: usize, count: usize, left: usize) -> [u32; LANES] {
+    fn across<const WHOLE: bool>(self, at: usize, stride: usize, count: usize, left: usize) -> [u32; LANES] {
         let mut words = [0; LANES];
         for c in 0..left.min(4) {
-            let bytes = lanes(self.x, at + c * stride, count, 0);
+            let bytes = first::<_, LANES, WHOLE>(self.x, at + c * stride, count, 0);
             words.iter_mut().zip(bytes).for_each(|(word, byte)| *word |= u32::from(byte as u8) << (8 * c));
         }
         words.map(|word| word ^ self.flip)
@@ -366,13 +363,14 @@ impl Place {
     fn put(&self, r: usize, row: &[u32; LANES], out: &mut [u32]) {
         let at = self.at + r * self.stride;
         if self.piece == LANES {
-            out[at..at + LANES].copy_from_slice(row);
+            if let Some(to) = out[at..].first_chunk_mut() {
+                *to = *row;
+            }
             return;
         }
-        for (half, words) in row.chunks_exact(self.piece).enumerate() {
-            let at = at + half * self.apart;
-            if let Some(to) = out.get_mut(at..at + words.len()) {
-                to.copy_from_slice(words);
+        for (half, words) in row.as_chunks::<{ LANES / 2 }>().0.iter().enumerate() {
+            if let Some(to) = out.get_mut(at + half * self.apart..).and_then(|to| to.first_chunk_mut()) {
+                *to = *words;
             }
         }
     }
@@ -388,7 +386,7 @@ multiversion! {
                 for p in (0..depth).step_by(LANES) {
                     let place = Place::new(order, span, depth, i, p);
                     for r in 0..LANES {
-                        place.put(r, &row_along(source, word, part, i + r, p), out);
+                        place.put(r, &row_along::<S, false>(source, word, part, i + r, p), out);
                     }
                 }
             }
@@ -396,6 +394,8 @@ multiversion! {
         }
         for first in (0..span).step_by(WIDE) {
             for p in (0..depth).step_by(LANES) {
+                let blocks = (span - first).div_ceil(LANES).min(WIDE / LANES);
+                let whole = first + blocks * LANES <= span;
                 let places: [Place; WIDE / LANES] =
                     std::array::from_fn(|b| Place::new(order, span, depth, (first + b * LANES).min(span - 1), p));
                 for r in 0..places[0].count.min(LANES) {
@@ -407,8 +407,15 @@ multiversion! {
                             prefetch(source.address(next + part.factor.stride + line));
                         }
                     }
-                    for (place, i) in places.iter().zip((first..span).step_by(LANES)) {
-                        place.put(r, &row_across(source, word, part, i, p + r), out);
+                    if whole {
+                        for (b, place) in places.iter().enumerate().take(blocks) {
+                            let i = first + b * LANES;
+                            place.put(r, &row_across::<S, true>(source, word, part, i, p + r), out);
+                        }
+                    } else {
+                        for (place, i) in places.iter().zip((first..span).step_by(LANES)) {
+                            place.put(r, &row_across::<S, false>(source, word, part, i, p + r), out);
+                        }
                     }
                 }
             }
@@ -423,7 +430,7 @@ multiversion! {
         for i in (0..span).step_by(LANES) {
             for p in (0..depth).step_by(LANES) {
                 let place = Place::new(order, span, depth, i, p);
-                let block: [[u32; LANES]; LANES] = std::array::from_fn(|r| natural_row(source, word, part, i, p, r));
+                let block: [[u32; LANES]; LANES] = std::array::from_fn(|r| natural_row::<S, false>(source, word, part, i, p, r));
                 for r in 0..place.count.min(LANES) {
                     place.put(r, &block.map(|row| row[r]), out);
                 }
@@ -432,31 +439,48 @@ multiversion! {
     }
 }
 
-/// Row `r` of the block at (i, p), as it lies in memory.
+/// Row `r` of the block at (i, p), as it lies in memory; `WHOLE` says that the block reaches beyond neither edge.
 #[inline(always)]
-fn natural_row<S: Source>(source: S, word: Word, part: &Part<'_>, i: usize, p: usize, r: usize) -> [u32; LANES] {
-    if part.along_k { row_along(source, word, part, i + r, p) } else { row_across(source, word, part, i, p + r) }
+fn natural_row<S: Source, const WHOLE: bool>(
+    source: S,
+    word: Word,
+    part: &Part<'_>,
+    i: usize,
+    p: usize,
+    r: usize,
+) -> [u32; LANES] {
+    if part.along_k {
+        row_along::<S, WHOLE>(source, word, part, i + r, p)
+    } else {
+        row_across::<S, WHOLE>(source, word, part, i, p + r)
+    }
 }
 
 /// 16 words along k from word p on, of row i of the span; zero beyond either.
 #[inline(always)]
-fn row_along<S: Source>(source: S, word: Word, part: &Part<'_>, i: usize, p: usize) -> [u32; LANES] {
+fn row_along<S: Source, const WHOLE: bool>(source: S, word: Word, part: &Part<'_>, i: usize, p: usize) -> [u32; LANES] {
     let (first, k) = (part.span.0 + i, part.ks.0 + p * word.depth());
-    if first >= part.span.1 || k >= part.ks.1 {
+    if !WHOLE && (first >= part.span.1 || k >= part.ks.1) {
         return [0; LANES];
     }
-    source.along(first * part.factor.stride + k, (part.ks.1 - k).min(LANES * word.depth()))
+    source.along::<WHOLE>(first * part.factor.stride + k, (part.ks.1 - k).min(LANES * word.depth()))
 }
 
 /// The words of 16 rows of the span from i on at word p of k; zero beyond either.
 #[inline(always)]
-fn row_across<S: Source>(source: S, word: Word, part: &Part<'_>, i: usize, p: usize) -> [u32; LANES] {
+fn row_across<S: Source, const WHOLE: bool>(
+    source: S,
+    word: Word,
+    part: &Part<'_>,
+    i: usize,
+    p: usize,
+) -> [u32; LANES] {
     let (first, k) = (part.span.0 + i, part.ks.0 + p * word.depth());
-    if first >= part.span.1 || k >= part.ks.1 {
+    if k >= part.ks.1 || (!WHOLE && first >= part.span.1) {
         return [0; LANES];
     }
     let (stride, lanes) = (part.factor.stride, (part.span.1 - first).min(LANES));
-    source.across(k * stride + first, stride, lanes, part.ks.1 - k)
+    source.across::<WHOLE>(k * stride + first, stride, lanes, part.ks.1 - k)
 }
 
 /// Zeros in the second tile of every step of a last panel that has only one.
@@ -484,13 +508,18 @@ unsafe fn turned_512<S: Source>(source: S, word: Word, order: Order, part: &Part
     for i in (0..span).step_by(LANES) {
         for p in (0..depth).step_by(LANES) {
             let place = Place::new(order, span, depth, i, p);
+            let whole = i + LANES <= span && (p + LANES) * word.depth() <= part.ks.1 - part.ks.0;
             let mut x = [_mm512_setzero_si512(); LANES];
             for (r, x) in x.iter_mut().enumerate() {
                 if part.along_k {
                     let next = part.ks.0 + (p + AHEAD * LANES) * word.depth();
                     prefetch(source.address((part.span.0 + i + r) * part.factor.stride + next));
                 }
-                let row = natural_row(source, word, part, i, p, r);
+                let row = if whole {
+                    natural_row::<S, true>(source, word, part, i, p, r)
+                } else {
+                    natural_row::<S, false>(source, word, part, i, p, r)
+                };
                 // SAFETY: a row is 16 words, a vector of 512 bits.
                 *x = unsafe { std::mem::transmute::<[u32; LANES], __m512i>(row) };
             }

@@ -72,7 +72,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 /// What each key means; those that have no default stand here with an example.
-const MEANINGS: [(&str, &str); 49] = [
+const MEANINGS: [(&str, &str); 51] = [
     ("data.source", "\"language\" for the embedded story language, else the path of a .txt or .jsonl file"),
     ("data.level", "the language's level: 1 to 3"),
     ("data.layout", "\"packed\": documents one after another; \"padded\": one a row; chosen by looking at the text"),
@@ -104,6 +104,8 @@ const MEANINGS: [(&str, &str); 49] = [
     ("training.accumulation", "micro-batches a step"),
     ("training.steps", "optimizer steps"),
     ("training.seconds", "seconds of training; the run ends at whichever limit comes first"),
+    ("training.dtype", "\"f32\", or \"bf16\": what activations and products are computed in"),
+    ("training.checkpointing", "whether blocks are computed twice rather than kept: less memory, more time"),
     ("training.seed", "seed of parameters, order and noise"),
     ("training.eval_every", "steps between validations; 0: only at the end"),
     ("training.sample_every", "steps between sample previews; 0: none"),

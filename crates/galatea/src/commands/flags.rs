@@ -63,6 +63,12 @@ pub(crate) struct Flags {
     /// Seconds of training; the run ends at whichever limit comes first
     #[arg(long, value_name = "S", help_heading = "Training", value_parser = positive, allow_negative_numbers = true)]
     seconds: Option<f64>,
+    /// What activations and products are computed in; bf16 is faster where the processor multiplies it [default: f32]
+    #[arg(long, value_name = "TYPE", help_heading = "Training", value_parser = ["f32", "bf16"])]
+    dtype: Option<String>,
+    /// Compute blocks twice rather than keep them for the backward pass: less memory, more time
+    #[arg(long, help_heading = "Training")]
+    checkpointing: bool,
     /// Seed of parameters, order and noise
     #[arg(long, value_name = "SEED", help_heading = "Training", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     seed: Option<u64>,
@@ -121,6 +127,8 @@ impl Flags {
         said.set_some("training.batch", self.batch.map(i64::from));
         said.set_some("training.steps", self.steps.map(i64::from));
         said.set_some("training.seconds", self.seconds);
+        said.set_some("training.dtype", self.dtype.clone());
+        said.set_some("training.checkpointing", self.checkpointing.then_some(true));
         said.set_some("training.seed", self.seed.map(|seed| seed as i64));
         said.set_some("optimizer.kind", self.optimizer.clone());
         said.set_some("optimizer.lr", self.lr);
