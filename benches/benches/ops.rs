@@ -91,11 +91,8 @@ fn network(bench: &mut Bench) {
     }
     // The demonstration, and a base-size encoder at batch two.
     for (b, l, d, h, v) in [(32, 48, 128, 4, 111), (2, 128, 768, 8, 30_000)] {
-        let x = [b, l, d];
         attention(bench, (b, l, d, h));
-
         let name = format!("{b}x{l}x{d}");
-
         passes(bench, &name, (b, l, d, h, v), Normal);
         passes(bench, &format!("{name}_bf16"), (b, l, d, h, v), Half);
 
@@ -107,7 +104,23 @@ fn network(bench: &mut Bench) {
         run(bench, &name, Op::CrossEntropy { forbid }, &reads);
         let reads = [reads[0], reads[1], reads[2], (&n, Value((v as f32).ln() + 0.5)), (&[1], Value(1.0))];
         run(bench, &name, Op::CrossEntropyGrad { forbid }, &reads);
+        head(bench, &name, (b, l, d, v), Normal);
+        head(bench, &format!("{name}_bf16"), (b, l, d, v), Half);
     }
+}
+
+/// The fused head with every row live: what `CrossEntropy` and its products do with the logits in memory.
+fn head(bench: &mut Bench, name: &str, (b, l, d, v): (usize, usize, usize, usize), fill: Fill) {
+    let (bias, forbid, n) = (true, Some(v as u32 - 1), [b, l]);
+    let (x, w): (Read<'_>, Read<'_>) = ((&[b, l, d], fill), (&[v, d], fill));
+    let (weight, lse) = (Value(1.0 / (b * l) as f32), Value((v as f32).ln() + 0.5));
+    let all: [Read<'_>; 5] = [x, w, (&[v], Normal), (&n, Ids(v - 1)), (&n, weight)];
+    run(bench, name, Op::LinearCrossEntropy { bias, forbid }, &all);
+    let grad = [&all[..], &[(&n, lse), (&[1], Value(1.0))]].concat();
+    run(bench, name, Op::LinearCrossEntropyGrad { bias, forbid }, &grad);
+    // No id is the flag of a row that is not drawn.
+    let sample = [&all[..3], &[(&n, Ids(v)), (&[4], Ids(7))]].concat();
+    run(bench, name, Op::LinearSample { bias, stream: 1, temperature: 1.0, forbid }, &sample);
 }
 
 /// What reads and writes its tensors once: the floor is the memory's.

@@ -2,7 +2,7 @@
 
 use galatea_autograd::{DType, Part, Recorder, Session, Var};
 use galatea_kernels::Cpu;
-use galatea_models::{Dit, Encoder, Norm, NormPlace, Positions, TimeInput};
+use galatea_models::{Dit, Encoder, Model, Norm, NormPlace, Positions, TimeInput};
 use galatea_testkit::{Fixture, relative_to_max};
 use std::path::Path;
 
@@ -108,7 +108,7 @@ fn dit(golden: &Fixture, sigma: &[f32]) -> DitProgram {
     let x_0 = rec.input("x_0", &[batch, len], DType::U32);
     let time = rec.input("sigma", &[batch], DType::F32);
     let weight = rec.input("weight", &[batch], DType::F32);
-    let logits = dit.logits(&mut rec, 29, x_t, time, None);
+    let logits = Model::Dit(dit).logits(&mut rec, 29, x_t, time, None);
     let w = rec.masked_weight(x_t, weight, 28);
     let (loss, nll) = rec.cross_entropy(logits, x_0, w, Some(28));
     rec.backward(loss);

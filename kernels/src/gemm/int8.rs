@@ -8,7 +8,7 @@
 //! taken off again. Every unit computes the same integers, and what follows has one order: no bit depends on the level.
 
 use super::pack::LIFT;
-use super::{ElementsMut, Factor, Finish, Layout, Output, Precision, Sink, Unit, run_into};
+use super::{ElementsMut, Factor, Finish, Layout, Output, Precision, Right, Sink, Unit, run_into};
 use crate::cpu::Cores;
 use crate::isa::{Isa, multiversion};
 use crate::op::Activation;
@@ -47,7 +47,7 @@ pub fn linear(
         Finish { scale: 1.0, bias, activation, u: None, residual: None, accumulate: false, c: Output::new(y), n };
     let (a, b) = (Factor::new(x.values, k, Layout::Normal), Factor::new(q, k, Layout::Transposed));
     let sink = Scaled { rows: x.rows.as_chunks().0, scales, finish };
-    run_into(cores, Unit::choose(cores.isa, Precision::Int8), (m, n, k), a, b, &sink);
+    run_into(cores, Unit::choose(cores.isa, Precision::Int8), (m, n, k), a, Right::Plain(b), &sink);
 }
 
 /// Turns a tile of integers into numbers, then finishes it like any other.
@@ -113,7 +113,7 @@ mod tests {
             for (isa, unit) in units_of_bytes() {
                 let sink = Integers(Mutex::new(vec![i32::MIN; m * n]), n);
                 let (a, b) = (Factor::new(&a[..], stride(la, m, k), la), Factor::new(&b[..], stride(lb, k, n), lb));
-                run_into(&cores(2, isa), unit, (m, n, k), a, b, &sink);
+                run_into(&cores(2, isa), unit, (m, n, k), a, Right::Plain(b), &sink);
                 let found = sink.0.into_inner().expect("no test thread panicked");
                 assert!(found.iter().map(|&x| i64::from(x)).eq(truth.iter().copied()), "{isa:?} {unit:?} {m}x{n}x{k}");
             }
@@ -137,6 +137,6 @@ mod tests {
     fn int8_times_f32_is_refused() {
         let (a, b) = (Factor::new(&[1i8][..], 1, Layout::Normal), Factor::new(&[1.0f32][..], 1, Layout::Normal));
         let unit = Unit::choose(Isa::Portable, Elements::I8(&[]).precision());
-        run_into(&cores(1, Isa::Portable), unit, (1, 1, 1), a, b, &Integers(Mutex::new(vec![0]), 1));
+        run_into(&cores(1, Isa::Portable), unit, (1, 1, 1), a, Right::Plain(b), &Integers(Mutex::new(vec![0]), 1));
     }
 }

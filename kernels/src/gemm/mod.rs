@@ -9,20 +9,26 @@
 //! bf16, the factors are rounded to bf16 all the same and multiplied in f32. Products of int8 are sums in i32, which travel
 //! through the same tiles by their bits until a sink scales them ([`int8`]).
 
+mod ahead;
+mod factor;
 mod finish;
 pub mod int8;
 mod pack;
+mod packed;
 pub(crate) mod tiles;
 mod vector;
+mod words;
 
+pub use factor::{Elements, ElementsMut, Factor, Layout, Precision};
 pub use finish::Epilogue;
+pub use packed::{Right, pack_weights, packed_words};
 
 use crate::cpu::Cores;
 use crate::isa::Isa;
+use ahead::Ahead;
 pub(crate) use finish::Sink;
 use finish::{Finish, Output};
-use galatea_tensor::bf16;
-use pack::{Ahead, Order, Part, Word, pack};
+use pack::{Order, Part, Word, pack};
 use std::cell::RefCell;
 use vector::{COLS, Product, ROWS, Strip};
 
@@ -42,148 +48,6 @@ const PANELS_AT_ONCE: usize = 16;
 const WAITING: usize = TASK_ROWS * PANELS;
 /// Fewer tasks than this are cut smaller, so that a few threads share a small product evenly.
 const TASKS: usize = 12;
-
-/// How a factor lies in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
-    /// As written: A is [m, k], B is [k, n].
-    Normal,
-    /// Transposed: A is [k, m], B is [n, k].
-    Transposed,
-}
-
-/// Elements of a matrix.
-#[derive(Clone, Copy, Debug)]
-pub enum Elements<'a> {
-    /// In f32.
-    F32(&'a [f32]),
-    /// In bf16.
-    Bf16(&'a [bf16]),
-    /// In int8, which is multiplied by int8 alone.
-    I8(&'a [i8]),
-}
-
-/// Elements of a matrix to write.
-#[derive(Debug)]
-pub enum ElementsMut<'a> {
-    /// In f32.
-    F32(&'a mut [f32]),
-    /// In bf16.
-    Bf16(&'a mut [bf16]),
-}
-
-impl<'a> From<&'a [f32]> for Elements<'a> {
-    fn from(x: &'a [f32]) -> Self {
-        Elements::F32(x)
-    }
-}
-
-impl<'a> From<&'a [bf16]> for Elements<'a> {
-    fn from(x: &'a [bf16]) -> Self {
-        Elements::Bf16(x)
-    }
-}
-
-impl<'a> From<&'a [i8]> for Elements<'a> {
-    fn from(x: &'a [i8]) -> Self {
-        Elements::I8(x)
-    }
-}
-
-impl<'a> From<&'a mut [f32]> for ElementsMut<'a> {
-    fn from(x: &'a mut [f32]) -> Self {
-        ElementsMut::F32(x)
-    }
-}
-
-impl<'a> From<&'a mut [bf16]> for ElementsMut<'a> {
-    fn from(x: &'a mut [bf16]) -> Self {
-        ElementsMut::Bf16(x)
-    }
-}
-
-impl Elements<'_> {
-    /// The number of elements.
-    pub(crate) fn len(&self) -> usize {
-        match self {
-            Elements::F32(x) => x.len(),
-            Elements::Bf16(x) => x.len(),
-            Elements::I8(x) => x.len(),
-        }
-    }
-
-    /// What a product with this factor is made of, where the factor decides.
-    pub(crate) fn precision(&self) -> Precision {
-        match self {
-            Elements::F32(_) => Precision::F32,
-            Elements::Bf16(_) => Precision::Bf16,
-            Elements::I8(_) => Precision::Int8,
-        }
-    }
-
-    /// The elements from `at` on as words, or `None` if a word holds something else.
-    fn words(&self, at: usize, word: Word) -> Option<*const u32> {
-        match (self, word) {
-            (Elements::F32(x), Word::Single) => Some(x[at..].as_ptr().cast()),
-            (Elements::Bf16(x), Word::Pair) => Some(x[at..].as_ptr().cast()),
-            // The lowest byte first, as packing has it.
-            (Elements::I8(x), Word::Quad) if cfg!(target_endian = "little") => Some(x[at..].as_ptr().cast()),
-            (
-                Elements::F32(_) | Elements::Bf16(_) | Elements::I8(_),
-                Word::Single | Word::Rounded | Word::Pair | Word::Quad | Word::Lifted,
-            ) => None,
-        }
-    }
-}
-
-impl ElementsMut<'_> {
-    fn len(&self) -> usize {
-        match self {
-            ElementsMut::F32(x) => x.len(),
-            ElementsMut::Bf16(x) => x.len(),
-        }
-    }
-}
-
-/// A factor of a product, row-major with `stride` elements between rows.
-#[derive(Clone, Copy, Debug)]
-pub struct Factor<'a> {
-    /// The elements.
-    pub data: Elements<'a>,
-    /// Elements from one row to the next.
-    pub stride: usize,
-    /// How it lies in memory.
-    pub layout: Layout,
-}
-
-impl<'a> Factor<'a> {
-    /// A dense factor with rows of `cols` elements as they lie in memory.
-    pub fn new(data: impl Into<Elements<'a>>, cols: usize, layout: Layout) -> Self {
-        Self { data: data.into(), stride: cols, layout }
-    }
-
-    #[track_caller]
-    fn check(&self, rows: usize, cols: usize) {
-        let (rows, cols) = if self.layout == Layout::Normal { (rows, cols) } else { (cols, rows) };
-        let len = self.data.len();
-        assert!(
-            self.stride >= cols && len >= (rows - 1) * self.stride + cols,
-            "a factor of {len} elements is too short for {rows} rows of {cols}, {} apart",
-            self.stride
-        );
-    }
-}
-
-/// What is multiplied; sums are f32, or i32 of int8.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Precision {
-    /// f32.
-    F32,
-    /// bf16: a factor in f32 is rounded first.
-    Bf16,
-    /// int8, both factors: tiles are i32 in the bits of f32 ([`int8`]).
-    Int8,
-}
 
 /// What computes a tile of C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -325,7 +189,22 @@ pub fn gemm(
     epilogue: Epilogue<'_>,
 ) {
     assert_ne!(precision, Precision::Int8, "sums of int8 need their scales: `gemm::int8::linear`");
-    run(cores, Unit::choose(cores.isa, precision), shape, a, b, c, epilogue);
+    run(cores, Unit::choose(cores.isa, precision), shape, a, Right::Plain(b), c, epilogue);
+}
+
+/// y [m, n] = x w^T for weights that [`pack_weights`] packed at this level, with what `epilogue` says.
+///
+/// # Panics
+/// As [`gemm`].
+pub fn product_packed(
+    cores: &Cores,
+    shape: (usize, usize, usize),
+    x: Factor<'_>,
+    w: &[u32],
+    y: ElementsMut<'_>,
+    epilogue: Epilogue<'_>,
+) {
+    run(cores, Unit::choose(cores.isa, Precision::Bf16), shape, x, Right::Packed(w), y, epilogue);
 }
 
 /// C [m, n] = op(A) op(B) and nothing else.
@@ -356,7 +235,7 @@ pub(crate) fn product_into(
     sink: &dyn Sink,
 ) -> usize {
     let unit = Unit::choose(cores.isa, precision);
-    run_into(cores, unit, shape, a, b, sink);
+    run_into(cores, unit, shape, a, Right::Plain(b), sink);
     unit.tile().1
 }
 
@@ -365,7 +244,7 @@ fn run(
     unit: Unit,
     (m, n, k): (usize, usize, usize),
     a: Factor<'_>,
-    b: Factor<'_>,
+    b: Right<'_>,
     c: ElementsMut<'_>,
     epilogue: Epilogue<'_>,
 ) {
@@ -379,18 +258,13 @@ fn run(
     run_into(cores, unit, (m, n, k), a, b, &Finish { scale, bias, activation, u, residual, accumulate, c, n });
 }
 
-fn run_into(
-    cores: &Cores,
-    unit: Unit,
-    (m, n, k): (usize, usize, usize),
-    a: Factor<'_>,
-    b: Factor<'_>,
-    sink: &dyn Sink,
-) {
+fn run_into(cores: &Cores, unit: Unit, (m, n, k): (usize, usize, usize), a: Factor<'_>, b: Right<'_>, sink: &dyn Sink) {
     a.check(m, k);
-    b.check(k, n);
-    let bytes = [a, b].map(|factor| factor.data.precision() == Precision::Int8);
-    assert_eq!(bytes, [unit.word() == Word::Quad; 2], "int8 is multiplied by int8 alone");
+    b.check(n, k);
+    let b = b.of(unit, n, k);
+    let bytes = |factor: Factor<'_>| factor.data.precision() == Precision::Int8;
+    let both = [bytes(a), matches!(b, Right::Plain(b) if bytes(b))];
+    assert_eq!(both, [unit.word() == Word::Quad; 2], "int8 is multiplied by int8 alone");
     let blocking = Blocking::new(unit, (m, n, k));
     let (row_tasks, col_tasks) = (m.div_ceil(blocking.rows), n.div_ceil(blocking.cols));
     cores.pool.run(row_tasks * col_tasks, &|task| {
@@ -419,7 +293,7 @@ struct Task<'a> {
     k: usize,
     depth: usize,
     a: Factor<'a>,
-    b: Factor<'a>,
+    b: Right<'a>,
     sink: &'a dyn Sink,
 }
 
@@ -439,10 +313,15 @@ impl Task<'_> {
             }
             for (panel, j) in (self.cols.0..self.cols.1).step_by(tile_cols).enumerate() {
                 let cols = (j, (j + tile_cols).min(self.cols.1));
-                let part_b = Part::of_b(self.b, cols, ks);
-                pack(self.isa, self.unit.word_of_b(), order_b, &part_b, packed_b);
-                let depth = part_b.depth(word);
-                let mut ahead = self.next_part(ks, j).map_or_else(Ahead::nothing, |next| Ahead::new(&next));
+                let depth = (ks.1 - ks.0).div_ceil(word.depth());
+                let words = match self.b {
+                    Right::Plain(b) => {
+                        pack(self.isa, self.unit.word_of_b(), order_b, &Part::of_b(b, cols, ks), packed_b);
+                        &*packed_b
+                    }
+                    Right::Packed(_) => self.b.panel(self.unit, self.n, ks, j).expect("packed words have panels"),
+                };
+                let mut ahead = self.ahead(ks, j);
                 for strip in 0..strips {
                     let i = self.rows.0 + strip * tile_rows;
                     let at = if one_block { 0 } else { panel * strips + strip } * tile_rows * tile_cols;
@@ -470,7 +349,7 @@ impl Task<'_> {
                                     product,
                                     depth,
                                     &strip,
-                                    packed_b,
+                                    words,
                                     vectors,
                                     tile,
                                     k > 0,
@@ -487,7 +366,7 @@ impl Task<'_> {
                             };
                             let tile = tile.first_chunk_mut().expect("a tile of the tile unit's size");
                             // SAFETY: as for the vectors; `in_place` has seen that steps and strips are whole.
-                            unsafe { tiles.micro(steps, rows, packed_b, tile, k > 0) };
+                            unsafe { tiles.micro(steps, rows, words, tile, k > 0) };
                         }
                     }
                     if ks.1 == self.k {
@@ -499,19 +378,27 @@ impl Task<'_> {
         }
     }
 
-    /// The part of B that is packed after the panel at column `j` of the block `ks`: the next panel's, or the next block's
+    /// The lines of B that are needed after the panel at column `j` of the block `ks`: the next panel's, or the next block's
     /// first, or where this thread's next task probably begins.
-    fn next_part(&self, ks: (usize, usize), j: usize) -> Option<Part<'_>> {
-        let cols = self.unit.tile().1;
-        let part = |j: usize, ks| Part::of_b(self.b, (j, (j + cols).min(self.n)), ks);
-        let next_block = |k: usize| (k, (k + self.depth).min(self.k));
-        if j + cols < self.cols.1 {
-            Some(part(j + cols, ks))
+    fn ahead(&self, ks: (usize, usize), j: usize) -> Ahead {
+        let wide = self.unit.tile().1;
+        let block = |k: usize| (k, (k + self.depth).min(self.k));
+        let (j, ks) = if j + wide < self.cols.1 {
+            (j + wide, ks)
         } else if ks.1 < self.k {
-            Some(part(self.cols.0, next_block(ks.1)))
+            (self.cols.0, block(ks.1))
         } else {
-            let j = self.cols.0 + self.stride;
-            (j < self.n).then(|| part(j, next_block(0)))
+            (self.cols.0 + self.stride, block(0))
+        };
+        if j >= self.n {
+            return Ahead::nothing();
+        }
+        match self.b {
+            Right::Plain(b) => Ahead::new(&Part::of_b(b, (j, (j + wide).min(self.n)), ks)),
+            Right::Packed(_) => {
+                let words = self.b.panel(self.unit, self.n, ks, j).expect("packed words have panels");
+                Ahead::of_words(words, wide * (ks.1 - ks.0).div_ceil(self.unit.word().depth()))
+            }
         }
     }
 

@@ -2,6 +2,7 @@ use super::*;
 use crate::pool::Pool;
 use crate::real::Real;
 use galatea_random::Philox;
+use galatea_tensor::bf16;
 
 pub(super) const LAYOUTS: [(Layout, Layout); 4] = [
     (Layout::Normal, Layout::Normal),
@@ -90,7 +91,7 @@ fn every_layout_size_type_and_unit_equals_the_f64_product() {
                 let truth = if precision == Precision::F32 && !any_half { &exact } else { &rounded };
                 let (fa, fb) = (Factor::new(a, stride(la, m, k), la), Factor::new(b, stride(lb, k, n), lb));
                 let mut c = vec![f32::NAN; m * n];
-                run(&cores(2, isa), unit, shape, fa, fb, ElementsMut::F32(&mut c), Epilogue::default());
+                run(&cores(2, isa), unit, shape, fa, Right::Plain(fb), ElementsMut::F32(&mut c), Epilogue::default());
                 // Rounding of a sum of k products grows with the root of k.
                 let bound = 8e-6 * (k as f64).sqrt();
                 for (c, truth) in c.iter().zip(truth) {
@@ -136,8 +137,8 @@ fn a_bf16_output_is_the_f32_one_rounded() {
     for (isa, unit, _) in units() {
         let (mut full, mut half) = (vec![0.0; m * n], vec![bf16::NAN; m * n]);
         let (fa, fb) = (Factor::new(&a[..], k, Layout::Normal), Factor::new(&b[..], n, Layout::Normal));
-        run(&cores(1, isa), unit, (m, n, k), fa, fb, ElementsMut::F32(&mut full), Epilogue::default());
-        run(&cores(1, isa), unit, (m, n, k), fa, fb, ElementsMut::Bf16(&mut half), Epilogue::default());
+        run(&cores(1, isa), unit, (m, n, k), fa, Right::Plain(fb), ElementsMut::F32(&mut full), Epilogue::default());
+        run(&cores(1, isa), unit, (m, n, k), fa, Right::Plain(fb), ElementsMut::Bf16(&mut half), Epilogue::default());
         assert_eq!(halves(&full), half, "{isa:?} {unit:?}");
     }
 }
@@ -150,7 +151,15 @@ fn the_number_of_threads_changes_no_bit() {
             let run = |threads| {
                 let mut c = vec![0.0; m * n];
                 let (fa, fb) = (Factor::new(&a[..], k, Layout::Normal), Factor::new(&b[..], n, Layout::Normal));
-                run(&cores(threads, isa), unit, (m, n, k), fa, fb, ElementsMut::F32(&mut c), Epilogue::default());
+                run(
+                    &cores(threads, isa),
+                    unit,
+                    (m, n, k),
+                    fa,
+                    Right::Plain(fb),
+                    ElementsMut::F32(&mut c),
+                    Epilogue::default(),
+                );
                 c
             };
             assert_eq!(run(1), run(3), "{isa:?} {unit:?}");
@@ -166,7 +175,46 @@ fn what_is_not_finite_reaches_its_rows_alone() {
     for (isa, unit, _) in units() {
         let mut c = vec![0.0; m * n];
         let (fa, fb) = (Factor::new(&a[..], k, Layout::Normal), Factor::new(&b[..], n, Layout::Normal));
-        run(&cores(1, isa), unit, (m, n, k), fa, fb, ElementsMut::F32(&mut c), Epilogue::default());
+        run(&cores(1, isa), unit, (m, n, k), fa, Right::Plain(fb), ElementsMut::F32(&mut c), Epilogue::default());
         assert!(c.iter().enumerate().all(|(at, x)| x.is_nan() == (at / n == 3)), "{isa:?} {unit:?}");
     }
+}
+
+#[test]
+fn packed_weights_give_the_bits_of_weights_as_they_lie() {
+    for (m, n, k) in SIZES.into_iter().chain([(5, 200, 800), (70, 33, 31)]) {
+        let (x, w) = (halves(&random(m * k, 1)), halves(&random(n * k, 2)));
+        for isa in Isa::available() {
+            let mut words = vec![u32::MAX; packed_words(n, k)];
+            pack_weights(isa, (n, k), &w, &mut words);
+            let (mut plain, mut packed) = (vec![0.0; m * n], vec![f32::NAN; m * n]);
+            let x = Factor::new(&x[..], k, Layout::Normal);
+            product(
+                &cores(2, isa),
+                Precision::Bf16,
+                (m, n, k),
+                x,
+                Factor::new(&w[..], k, Layout::Transposed),
+                &mut plain[..],
+            );
+            product_packed(&cores(2, isa), (m, n, k), x, &words, ElementsMut::F32(&mut packed), Epilogue::default());
+            assert_eq!(plain, packed, "{isa:?} {m}x{n}x{k}");
+        }
+    }
+}
+
+#[test]
+fn packed_weights_fit_the_order_of_tiles() {
+    // What a machine with tiles does, in loops.
+    let (m, n, k, unit) = (40, 100, 600, Unit::Tiles(tiles::Unit::Software));
+    let (x, w) = (halves(&random(m * k, 1)), halves(&random(n * k, 2)));
+    let mut words = vec![u32::MAX; packed_words(n, k)];
+    packed::pack_for(Isa::detect(), unit, (n, k), &w, &mut words);
+    let x = Factor::new(&x[..], k, Layout::Normal);
+    let (mut plain, mut packed) = (vec![0.0; m * n], vec![f32::NAN; m * n]);
+    let by_row = Right::Plain(Factor::new(&w[..], k, Layout::Transposed));
+    for (b, c) in [(by_row, &mut plain), (Right::Packed(&words), &mut packed)] {
+        run(&cores(2, Isa::detect()), unit, (m, n, k), x, b, ElementsMut::F32(c), Epilogue::default());
+    }
+    assert_eq!(plain, packed);
 }

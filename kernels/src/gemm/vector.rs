@@ -3,7 +3,8 @@
 //! 8 x 48 with AVX-512: 24 accumulators hide a latency of four cycles on two units three times over, and eleven loads a step
 //! of k stand beside 24 multiply-adds. AVX2's sixteen registers hold a quarter of it at a time.
 
-use super::pack::{Ahead, LANES};
+use super::ahead::Ahead;
+use super::pack::LANES;
 use crate::isa::Isa;
 
 /// Rows of the register tile.

@@ -100,32 +100,39 @@ const SHAPES: [[usize; 3]; 8] = [
 
 /// As fast as the peer.
 const EVEN: f64 = 1.0;
+/// Other crates, on a training step and on sampling.
+const CANDLE: f64 = 8.0;
+const BURN: f64 = 3.0;
+/// Six tenths of the peer's memory.
+const LEAN: f64 = 1.0 / 0.6;
 
 /// Everything that is compared, in the order of the table. The larger batch is torch's alone: all programs hold their model
 /// at once, and four of them at batch 16 are more than a small machine has.
 pub(super) fn all() -> Vec<Comparison> {
     use Measure::{Memory, Start, Time};
     use Program::{Burn, Candle, Torch};
-    let of = |measure, work: &str, peers: &[Program]| Comparison {
+    let of = |measure, work: &str, peers: &[(Program, f64)]| Comparison {
         work: work.to_owned(),
         measure,
-        peers: peers.iter().map(|&peer| (peer, EVEN)).collect(),
+        peers: peers.to_vec(),
     };
+    let crates = [(Candle, CANDLE), (Burn, BURN)];
+    let with_crates = |torch: f64| [&[(Torch, torch)][..], &crates].concat();
     let mut all = vec![
-        of(Time, "step batch=2 dtype=f32", &[Torch, Candle, Burn]),
-        of(Time, "step batch=16 dtype=f32", &[Torch]),
-        of(Time, "step batch=2 dtype=bf16", &[Torch]),
-        of(Time, "step batch=16 dtype=bf16", &[Torch]),
-        of(Time, "sample len=128 steps=32 dtype=f32", &[Torch, Candle, Burn]),
-        of(Time, "sample len=128 steps=32 dtype=bf16", &[Torch]),
+        of(Time, "step batch=2 dtype=f32", &with_crates(1.5)),
+        of(Time, "step batch=16 dtype=f32", &[(Torch, 1.5)]),
+        of(Time, "step batch=2 dtype=bf16", &[(Torch, 3.0)]),
+        of(Time, "step batch=16 dtype=bf16", &[(Torch, 3.0)]),
+        of(Time, "sample len=128 steps=32 dtype=f32", &with_crates(EVEN)),
+        of(Time, "sample len=128 steps=32 dtype=bf16", &[(Torch, 4.0)]),
     ];
-    for (dtype, peers) in [("f32", &[Torch, Candle, Burn][..]), ("bf16", &[Torch])] {
+    for (dtype, peers) in [("f32", &[(Torch, EVEN), (Candle, EVEN), (Burn, EVEN)][..]), ("bf16", &[(Torch, 1.2)])] {
         let product = |[m, k, n]: [usize; 3]| of(Time, &format!("gemm m={m} k={k} n={n} dtype={dtype}"), peers);
         all.extend(SHAPES.map(product));
     }
-    all.push(of(Start, "start", &[Torch]));
-    all.push(of(Memory, "step batch=2 dtype=f32", &[Torch, Candle, Burn]));
-    all.push(of(Memory, "step batch=2 dtype=bf16", &[Torch]));
+    all.push(of(Start, "start", &[(Torch, 10.0)]));
+    all.push(of(Memory, "step batch=2 dtype=f32", &[(Torch, LEAN), (Candle, EVEN), (Burn, EVEN)]));
+    all.push(of(Memory, "step batch=2 dtype=bf16", &[(Torch, LEAN)]));
     all
 }
 
