@@ -44,7 +44,9 @@ fn main() {
                 move || {
                     let (a, b, precision): (Elements<'_>, Elements<'_>, _) = match dtype {
                         DType::Bf16 => (a_half[..].into(), b_half[..].into(), Precision::Bf16),
-                        DType::F32 | DType::F16 | DType::U32 => (a[..].into(), b[..].into(), Precision::F32),
+                        DType::F32 | DType::F16 | DType::U32 | DType::I8 => {
+                            (a[..].into(), b[..].into(), Precision::F32)
+                        }
                     };
                     let a = Factor::new(a, if at == Layout::Normal { k } else { m }, at);
                     let b = Factor::new(b, if bt == Layout::Normal { n } else { k }, bt);

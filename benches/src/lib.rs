@@ -38,8 +38,11 @@ pub struct Launch {
 /// The launches of a program, in order.
 pub fn launches(program: &Program) -> Vec<Launch> {
     let footprint = |inst: &Inst| inst.reads.iter().chain(&inst.writes).map(Slot::bytes).sum::<usize>() as u64;
-    let bf16 = |inst: &Inst| inst.reads.iter().any(|slot| slot.dtype == DType::Bf16);
-    let dtype = |inst: &Inst| if bf16(inst) { DType::Bf16 } else { DType::F32 };
+    // The narrowest type of the reads: what is multiplied.
+    let dtype = |inst: &Inst| {
+        let reads = |dtype: DType| inst.reads.iter().any(|slot| slot.dtype == dtype);
+        [DType::I8, DType::Bf16].into_iter().find(|&dtype| reads(dtype)).unwrap_or(DType::F32)
+    };
     let launch = |inst: &Inst| Launch { cost: cost(inst), footprint: footprint(inst), dtype: dtype(inst) };
     program.insts().iter().map(launch).collect()
 }

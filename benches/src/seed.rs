@@ -31,10 +31,20 @@ pub(crate) const SEED: u64 = 2026;
 pub(crate) fn recorder(dtype: DType) -> Result<Recorder, String> {
     match dtype {
         DType::F32 | DType::Bf16 => Ok(Recorder::with_precision(dtype)),
+        // Int8 weights, everything else in bf16.
+        DType::I8 => Ok(Recorder::with_int8_weights(DType::Bf16)),
         DType::F16 | DType::U32 => {
-            Err(format!("the arithmetic of a program is f32 or bf16, found dtype {}", dtype.name()))
+            Err(format!("the arithmetic of a program is f32, bf16 or int8, found dtype {}", dtype.name()))
         }
     }
+}
+
+/// The recorder of a training step, which int8 weights have no gradient for.
+///
+/// # Errors
+/// If programs are not trained in that type.
+fn trainer(dtype: DType) -> Result<Recorder, String> {
+    if dtype == DType::I8 { Err("training is in f32 or bf16, found int8".to_owned()) } else { recorder(dtype) }
 }
 
 pub(crate) fn encoder() -> Encoder {
@@ -94,7 +104,7 @@ impl Training {
     /// # Errors
     /// If the type is not computed in, or there is not enough memory.
     pub fn new(batch: usize, len: usize, dtype: DType, threads: usize) -> Result<Self, String> {
-        let mut rec = recorder(dtype)?;
+        let mut rec = trainer(dtype)?;
         head(&mut rec);
         let (plan, loss) = Self::record(rec, batch, len);
         let input = |name: &str| plan.input(name).expect("recorded above");
@@ -132,7 +142,7 @@ impl Training {
     /// # Errors
     /// If the type is not computed in.
     pub fn launches(batch: usize, len: usize, dtype: DType) -> Result<Vec<Launch>, String> {
-        let (plan, _) = Self::record(recorder(dtype)?, batch, len);
+        let (plan, _) = Self::record(trainer(dtype)?, batch, len);
         Ok(launches(plan.program()))
     }
 
@@ -225,6 +235,7 @@ impl Sampling {
 
     /// What a step needs: the backbone, and the head on the rows that are still masked, whose logits nobody has to store.
     pub fn step_launches(backbone: &[Launch], masked_rows: usize, dtype: DType) -> Vec<Launch> {
+        let dtype = if dtype == DType::I8 { DType::Bf16 } else { dtype };
         let (rows, v, d) = (masked_rows as u64, VOCAB as u64, WIDTH as u64);
         let bytes = dtype.size() as u64 * (v * d + rows * d);
         let head = Launch { cost: Cost { flops: 2 * rows * v * d, bytes }, footprint: bytes, dtype };

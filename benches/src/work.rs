@@ -5,9 +5,11 @@ use crate::seed::{LEN, Sampling, Training};
 use crate::{Launch, normals};
 use galatea_autograd::DType;
 use galatea_kernels::cpu::Cores;
+use galatea_kernels::gemm::int8::Quantised;
 use galatea_kernels::gemm::{Factor, Layout, Precision, product};
+use galatea_kernels::ops::linear_int8;
 use galatea_kernels::pool::Pool;
-use galatea_kernels::{Cost, Isa, Real};
+use galatea_kernels::{Activation, Cost, Isa, Real};
 use galatea_tensor::bf16;
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -150,6 +152,17 @@ fn gemm(m: usize, k: usize, n: usize, dtype: DType, threads: usize) -> Run {
             product(&cores, Precision::Bf16, (m, n, k), x, w, &mut y[..]);
         });
     }
+    if dtype == DType::I8 {
+        // As a layer does it: x is quantised every time, w once.
+        let (mut q, mut scales) = (vec![0i8; n * k], vec![0.0; n]);
+        linear_int8::quantise_weights(k, &w, &mut q, &mut scales);
+        let (mut values, mut rows, mut y) = (vec![0i8; m * k], vec![0.0; 2 * m], vec![bf16::ZERO; m * n]);
+        return repeated(move || {
+            linear_int8::quantise(&cores, k, &x, &mut values, &mut rows);
+            let x = Quantised { values: &values, rows: &rows };
+            linear_int8::forward(&cores, Activation::None, k, x, &q, &scales, None, (&mut y[..]).into());
+        });
+    }
     let mut y = vec![0.0; m * n];
     repeated(move || {
         let (x, w) = (Factor::new(&x[..], k, Layout::Normal), Factor::new(&w[..], k, Layout::Transposed));
@@ -176,7 +189,8 @@ pub fn dtype(name: &str) -> Result<DType, String> {
     match name {
         "f32" => Ok(DType::F32),
         "bf16" => Ok(DType::Bf16),
-        other => Err(format!("a dtype is f32 or bf16, found `{other}`")),
+        "int8" => Ok(DType::I8),
+        other => Err(format!("a dtype is f32, bf16 or int8, found `{other}`")),
     }
 }
 
@@ -235,7 +249,7 @@ mod tests {
         for (line, part) in [
             ("step", "batch=N"),
             ("step batch=0", "at least 1"),
-            ("step batch=2 dtype=f64", "f32 or bf16"),
+            ("step batch=2 dtype=f64", "f32, bf16 or int8"),
             ("sleep", "no work `sleep`"),
             ("gemm m=1 k=1 n", "key=value"),
         ] {

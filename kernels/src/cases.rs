@@ -26,6 +26,7 @@ pub(crate) enum Data {
     F32(Vec<f32>),
     Bf16(Vec<bf16>),
     U32(Vec<u32>),
+    I8(Vec<i8>),
 }
 
 impl Host {
@@ -37,6 +38,11 @@ impl Host {
     pub(crate) fn u32(dims: &[usize], data: Vec<u32>) -> Self {
         assert_eq!(Shape::new(dims).len(), data.len());
         Self { shape: Shape::new(dims), data: Data::U32(data) }
+    }
+
+    pub(crate) fn i8(dims: &[usize], data: Vec<i8>) -> Self {
+        assert_eq!(Shape::new(dims).len(), data.len());
+        Self { shape: Shape::new(dims), data: Data::I8(data) }
     }
 
     /// Standard normals; another `row` is another tensor.
@@ -63,6 +69,7 @@ impl Host {
             Data::F32(x) => x.iter().map(|&x| f64::from(x)).collect(),
             Data::Bf16(x) => x.iter().map(|&x| f64::from(x)).collect(),
             Data::U32(x) => x.iter().map(|&x| f64::from(x)).collect(),
+            Data::I8(x) => x.iter().map(|&x| f64::from(x)).collect(),
         }
     }
 
@@ -71,6 +78,7 @@ impl Host {
             Data::F32(_) => DType::F32,
             Data::Bf16(_) => DType::Bf16,
             Data::U32(_) => DType::U32,
+            Data::I8(_) => DType::I8,
         }
     }
 }
@@ -102,6 +110,7 @@ pub(crate) fn run(isa: Isa, threads: usize, op: Op, reads: &[Host], in_place: &[
         Data::F32(x) => cpu.upload(memory, slot, x).expect("upload"),
         Data::Bf16(x) => cpu.upload(memory, slot, x).expect("upload"),
         Data::U32(x) => cpu.upload(memory, slot, x).expect("upload"),
+        Data::I8(x) => cpu.upload(memory, slot, x).expect("upload"),
     };
     for (slot, host) in read_slots.iter().zip(reads) {
         upload(&mut cpu, &mut memory, *slot, host);
@@ -112,12 +121,16 @@ pub(crate) fn run(isa: Isa, threads: usize, op: Op, reads: &[Host], in_place: &[
             (Some(host), _) => upload(&mut cpu, &mut memory, *slot, host),
             (None, DType::F32) => upload(&mut cpu, &mut memory, *slot, &Host::poison(&dims)),
             (None, DType::Bf16) => upload(&mut cpu, &mut memory, *slot, &Host::poison(&dims).bf16()),
+            (None, DType::I8) => {
+                upload(&mut cpu, &mut memory, *slot, &Host::i8(&dims, vec![i8::MIN; slot.shape.len()]))
+            }
             (None, _) => upload(&mut cpu, &mut memory, *slot, &Host::u32(&dims, vec![u32::MAX; slot.shape.len()])),
         }
     }
     cpu.run(&mut memory, &program).expect("a program of one op");
     let download = |slot: &Slot| match slot.dtype {
         DType::U32 => memory.get::<u32>(slot).iter().map(|&x| f64::from(x)).collect(),
+        DType::I8 => memory.get::<i8>(slot).iter().map(|&x| f64::from(x)).collect(),
         DType::Bf16 => memory.get::<bf16>(slot).iter().map(|&x| f64::from(x)).collect(),
         _ => memory.get::<f32>(slot).iter().map(|&x| f64::from(x)).collect(),
     };

@@ -42,6 +42,11 @@ pub fn cost(inst: &Inst) -> Cost {
         Op::LinearPacked { bias, activation, .. } => {
             write(0) * (2 * inst.reads[0].shape.cols() as u64 + u64::from(bias) + elementwise(activation))
         }
+        Op::LinearInt8 { bias, activation } => {
+            let i = inst.reads[0].shape.cols() as u64;
+            // Quantising: the largest magnitude, a product, a rounding and a sum.
+            write(0) * (2 * i + 2 + u64::from(bias) + elementwise(activation)) + 4 * read(0)
+        }
         Op::LinearDx => 2 * write(0) * inst.reads[0].shape.cols() as u64,
         Op::LinearDw { bias } => 2 * write(0) * inst.reads[0].shape.rows() as u64 + if bias { read(0) } else { 0 },
         Op::Embedding => 0,

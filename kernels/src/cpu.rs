@@ -116,7 +116,7 @@ macro_rules! real {
                 type $T = bf16;
                 $body
             }
-            DType::F32 | DType::F16 | DType::U32 => {
+            DType::F32 | DType::F16 | DType::U32 | DType::I8 => {
                 type $T = f32;
                 $body
             }
@@ -191,6 +191,13 @@ fn execute(cores: &Cores, memory: &Memory, inst: &Inst) {
         Op::LinearPacked { bias, activation, outputs } => {
             let (x, b) = (at.read::<bf16>(0), bias.then(|| read(2)));
             ops::linear::packed(cores, activation, cols(0), outputs as usize, x, ids(1), b, at.write::<bf16>(0));
+        }
+        Op::LinearInt8 { bias, activation } => {
+            let (i, q, scales, b) = (cols(0), at.read(1), read(2), bias.then(|| read(3)));
+            let (a, rows) = (at.write(1), write(2));
+            real!(dtype(0), X => ops::linear_int8::quantise::<X>(cores, i, at.read(0), a, rows));
+            let x = crate::gemm::int8::Quantised { values: a, rows };
+            ops::linear_int8::forward(cores, activation, i, x, q, scales, b, at.elements_mut(0));
         }
         Op::LinearDx => ops::linear::dx(cores, cols(0), at.elements(0), at.elements(1), at.elements_mut(0)),
         Op::LinearDw { bias } => {

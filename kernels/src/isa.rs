@@ -66,6 +66,15 @@ impl Isa {
         Isa::ALL.into_iter().filter(|&isa| isa <= Isa::best())
     }
 
+    /// Whether the matrix product has an instruction for int8 at this level (AVX-512 VNNI, which no level stands for: it came
+    /// before bf16 on some machines and with it on others).
+    pub fn multiplies_bytes(self) -> bool {
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        return self >= Isa::Avx512 && is_x86_feature_detected!("avx512vnni");
+        #[cfg(any(not(target_arch = "x86_64"), miri))]
+        return false;
+    }
+
     /// The name printed by benches and `inspect`, and read from `GALATEA_ISA`.
     pub fn name(self) -> &'static str {
         match self {

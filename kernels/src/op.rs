@@ -172,6 +172,15 @@ pub enum Op {
         /// o.
         outputs: u32,
     },
+    /// [`Op::Linear`] with int8 weights: y = act(scale_n scale_o sum a q + b), x quantised by rows to a on the way. Reads x
+    /// [.., i], q int8 [o, i], scale [o], b [o] if `bias`; writes y [.., o] of x's type, then scratch: a int8 [n, i] and (scale,
+    /// sum) of every row [n, 2].
+    LinearInt8 {
+        /// Whether b is read.
+        bias: bool,
+        /// What is applied to u.
+        activation: Activation,
+    },
     /// dx = dy w. Reads dy [.., o], w [o, i]; writes dx [.., i].
     LinearDx,
     /// dw = dy^T x, db = sum of rows of dy. Reads dy [.., o], x [.., i]; writes dw [o, i], db [o] if `bias`.
@@ -490,6 +499,7 @@ impl Op {
             Op::SwiGluGrad => "swiglu_grad",
             Op::Linear { .. } => "linear",
             Op::LinearPacked { .. } => "linear_packed",
+            Op::LinearInt8 { .. } => "linear_int8",
             Op::LinearDx => "linear_dx",
             Op::LinearDw { .. } => "linear_dw",
             Op::Embedding => "embedding",

@@ -36,7 +36,9 @@ pub fn register_rate(isa: Isa, dtype: DType) -> f64 {
         }
         // A lane multiplies two.
         (DType::Bf16, Isa::Avx512Bf16) => (multiply_add_pairs, 32),
-        (DType::F32 | DType::Bf16 | DType::F16, _) => (multiply_add, lanes(isa)),
+        // A lane multiplies four.
+        (DType::I8, _) if isa.multiplies_bytes() => (multiply_add_quads, 64),
+        (DType::F32 | DType::Bf16 | DType::F16 | DType::I8, _) => (multiply_add, lanes(isa)),
     };
     (2 * CHAINS * LINKS * lanes) as f64
         * best(&mut || {
@@ -126,6 +128,33 @@ fn avx512_pairs() -> f32 {
         }
     }
     _mm512_reduce_add_ps(chains.into_iter().fold(_mm512_set1_ps(0.0), |sum, x| _mm512_add_ps(sum, x)))
+}
+
+/// Four products of bytes into i32 sums, at a level that has them.
+fn multiply_add_quads(isa: Isa) -> f32 {
+    match isa {
+        // SAFETY: asked for where `Isa::multiplies_bytes` found AVX-512 VNNI.
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx if isa.multiplies_bytes() => unsafe { avx512_quads() },
+        _ => multiply_add(isa),
+    }
+}
+
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn avx512_quads() -> f32 {
+    use std::arch::x86_64::{
+        _mm512_add_epi32, _mm512_dpbusd_epi32, _mm512_reduce_add_epi32, _mm512_set1_epi32, _mm512_setzero_si512,
+    };
+    let quad = _mm512_set1_epi32(black_box(0x4f31_7f23));
+    let mut chains: [_; CHAINS] = std::array::from_fn(|i| _mm512_set1_epi32(i as i32));
+    for _ in 0..LINKS {
+        for x in &mut chains {
+            *x = _mm512_dpbusd_epi32(*x, quad, quad);
+        }
+    }
+    let sum = chains.into_iter().fold(_mm512_setzero_si512(), |sum, x| _mm512_add_epi32(sum, x));
+    _mm512_reduce_add_epi32(sum) as f32
 }
 
 #[cfg(target_arch = "x86_64")]

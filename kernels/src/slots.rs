@@ -19,7 +19,7 @@ pub struct ShapeError {
     pub found: String,
 }
 
-use DType::{Bf16, F32, U32};
+use DType::{Bf16, F32, I8, U32};
 
 /// The tensors that `op` writes when it reads tensors of these kinds.
 ///
@@ -108,6 +108,15 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
             let o = outputs as usize;
             check(o > 0 && is(1, &[crate::gemm::packed_words(o, reads[0].0.cols())]) && (!bias || is(2, &[o])), E)?;
             vec![(reads[0].0.with_cols(o), Bf16)]
+        }
+        Op::LinearInt8 { bias, .. } => {
+            const E: &str =
+                "x [.., i] with i no more than 2^16, q int8 [o, i], its scales f32 [o] and, with a bias, b [o]";
+            arity(3 + usize::from(bias), &[real(0), I8, F32, F32], E)?;
+            check(reads[0].0.rank() >= 2 && reads[1].0.rank() == 2 && reads[0].0.cols() == reads[1].0.dim(1), E)?;
+            let (n, i, o) = (reads[0].0.rows(), reads[0].0.cols(), reads[1].0.dim(0));
+            check(i <= crate::gemm::int8::DEPTH && is(2, &[o]) && (!bias || is(3, &[o])), E)?;
+            vec![(reads[0].0.with_cols(o), real(0)), (Shape::new(&[n, i]), I8), f(&[n, 2])]
         }
         Op::LinearDx => {
             const E: &str = "dy [.., o] and w [o, i]";

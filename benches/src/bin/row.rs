@@ -128,7 +128,7 @@ enum Command {
 
 #[derive(Args)]
 struct Common {
-    /// The arithmetic: f32 or bf16.
+    /// The arithmetic: f32, bf16, or int8 weights in a bf16 program (not for `step`).
     #[arg(long, default_value = "f32", value_parser = work::dtype)]
     dtype: DType,
     /// Threads.

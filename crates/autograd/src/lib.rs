@@ -22,5 +22,6 @@ pub use record::{Recorder, Var};
 pub use session::{Fault, Session};
 pub use update::{Optimizer, Update};
 
+pub use galatea_kernels::ops::linear_int8::RelativeError;
 pub use galatea_kernels::{Activation, AdamW, AttentionMask, Chunk, Hyper, Limit, Muon, Rows};
 pub use galatea_tensor::{DType, Shape};

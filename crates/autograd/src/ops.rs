@@ -38,11 +38,16 @@ impl Recorder {
         self.one(Op::SwiGlu, &[u])
     }
 
-    /// act(x w^T + b): x [.., i], w [o, i], b [o]; the result is [.., o]. A bf16 recording rounds x and reads w's copy.
+    /// act(x w^T + b): x [.., i], w [o, i], b [o]; the result is [.., o]. A bf16 recording rounds x and reads w's copy;
+    /// one with int8 weights reads w as int8 if it is a matrix.
     #[track_caller]
     pub fn linear(&mut self, x: Var, w: Var, b: Option<Var>, activation: Activation) -> Var {
-        let (x, w) = (self.narrow(x), self.weight(w));
-        let reads: Vec<Var> = [x, w].into_iter().chain(b).collect();
+        let x = self.narrow(x);
+        if let Some((q, scale)) = self.int8(w) {
+            let reads: Vec<Var> = [x, q, scale].into_iter().chain(b).collect();
+            return self.one(Op::LinearInt8 { bias: b.is_some(), activation }, &reads);
+        }
+        let reads: Vec<Var> = [x, self.weight(w)].into_iter().chain(b).collect();
         self.one(Op::Linear { bias: b.is_some(), activation }, &reads)
     }
 

@@ -3,6 +3,7 @@
 use crate::Init;
 use crate::checkpoint::Keep;
 use crate::record::{Call, Place, Recorder, Var};
+use galatea_kernels::gemm::packed_words;
 use galatea_kernels::{Constant, Inst, Program};
 use galatea_tensor::{DType, Region, Shape, Slot};
 use std::collections::BTreeMap;
@@ -14,6 +15,13 @@ pub enum Part {
     Value,
     /// Their bf16 copies, which products read.
     Copy,
+    /// Their int8 form, which linear layers read.
+    Int8,
+    /// The scales of that form, one for each row.
+    Scale,
+    /// Words in the order in which the machine multiplies them: what inference in bf16 keeps of a weight that products alone
+    /// read.
+    Packed,
     /// Their gradients.
     Grad,
     /// The first moment (Muon: the momentum).
@@ -26,7 +34,44 @@ pub enum Part {
 
 impl Part {
     /// All parts.
-    pub const ALL: [Part; 6] = [Part::Value, Part::Copy, Part::Grad, Part::Moment1, Part::Moment2, Part::Ema];
+    pub const ALL: [Part; 9] = [
+        Part::Value,
+        Part::Copy,
+        Part::Int8,
+        Part::Scale,
+        Part::Packed,
+        Part::Grad,
+        Part::Moment1,
+        Part::Moment2,
+        Part::Ema,
+    ];
+
+    /// The type of its elements.
+    pub(crate) fn dtype(self) -> DType {
+        match self {
+            Part::Copy => DType::Bf16,
+            Part::Int8 => DType::I8,
+            Part::Packed => DType::U32,
+            Part::Value | Part::Scale | Part::Grad | Part::Moment1 | Part::Moment2 | Part::Ema => DType::F32,
+        }
+    }
+
+    fn region(self) -> Region {
+        match self {
+            Part::Value | Part::Copy | Part::Int8 | Part::Scale | Part::Packed => Region::Param,
+            Part::Grad => Region::Grad,
+            Part::Moment1 | Part::Moment2 | Part::Ema => Region::Moment,
+        }
+    }
+
+    /// What it holds of a parameter of that shape.
+    fn shape(self, shape: Shape) -> Shape {
+        match self {
+            Part::Scale => Shape::new(&[shape.dim(0)]),
+            Part::Packed => Shape::new(&[packed_words(shape.dim(0), shape.dim(1))]),
+            Part::Value | Part::Copy | Part::Int8 | Part::Grad | Part::Moment1 | Part::Moment2 | Part::Ema => shape,
+        }
+    }
 }
 
 /// A parameter of a plan.
@@ -38,12 +83,8 @@ pub struct Param {
     pub shape: Shape,
     /// How it begins.
     pub init: Init,
-    /// Elements from the start of each part.
-    pub(crate) offset: usize,
-    /// Where its own bf16 copy is, if the program has no flat part of copies.
-    pub(crate) copy: Option<Slot>,
-    /// Where its packed words are, if the program keeps it so.
-    pub(crate) packed: Option<Slot>,
+    /// Bytes from the start of its region to each part that the program keeps, in the order of [`Part::ALL`].
+    offsets: [Option<usize>; Part::ALL.len()],
     /// Whether a backward pass reaches it.
     pub(crate) trained: bool,
 }
@@ -56,7 +97,6 @@ pub struct Plan {
     pub(crate) slots: Vec<Slot>,
     pub(crate) params: Vec<Param>,
     pub(crate) inputs: BTreeMap<String, Var>,
-    pub(crate) layout: Layout,
     /// Bytes that the activations would take without reuse.
     pub(crate) unplanned_bytes: usize,
 }
@@ -66,52 +106,18 @@ pub(crate) fn padded(shape: Shape) -> usize {
     shape.len().next_multiple_of(Slot::ALIGN / 2)
 }
 
-/// Where each part of the parameters begins: every part is one flat run in layout order, parameters without a gradient last.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Layout {
-    /// Elements of all parameters with their padding.
-    pub(crate) all: usize,
-    /// Elements of those with a gradient: they come first.
-    pub(crate) trained: usize,
-    /// Elements whose gradient is in memory.
-    pub(crate) grads: usize,
-    /// Elements that have an f32 master: all in training; without a gradient those that an op reads as they are.
-    pub(crate) masters: usize,
-    /// Elements that have a bf16 copy: of every parameter with a gradient, and of those without that a product reads.
-    pub(crate) copied: usize,
-    /// Whether the program has moments.
-    pub(crate) moments: bool,
-    /// Whether it has a second moment.
-    pub(crate) second: bool,
-    /// Whether it has a moving average.
-    pub(crate) ema: bool,
+/// Where the parts of the parameters are: each is one flat run in layout order of the parameters that have it.
+struct Layout {
+    /// By parameter number and part: bytes from the start of the part's region.
+    offsets: Vec<[Option<usize>; Part::ALL.len()]>,
+    /// Bytes of each region.
+    bytes: [usize; Region::ALL.len()],
 }
 
 impl Layout {
-    /// The region, first byte and element type of a part, and its elements; `None` where the program does not keep it.
-    fn part(&self, part: Part) -> Option<(Region, usize, DType, usize)> {
-        let masters = 4 * self.masters;
-        let (kept, region, first, dtype, len) = match part {
-            Part::Value => (self.masters > 0, Region::Param, 0, DType::F32, self.masters),
-            Part::Copy => (self.copied > 0, Region::Param, masters, DType::Bf16, self.copied),
-            Part::Grad => (self.grads > 0, Region::Grad, 0, DType::F32, self.grads),
-            Part::Moment1 => (self.moments, Region::Moment, 0, DType::F32, self.trained),
-            Part::Moment2 => (self.second, Region::Moment, 4 * self.trained, DType::F32, self.trained),
-            Part::Ema => {
-                let before = usize::from(self.moments) + usize::from(self.second);
-                (self.ema, Region::Moment, 4 * self.trained * before, DType::F32, self.all)
-            }
-        };
-        kept.then_some((region, first, dtype, len))
-    }
-
-    /// Bytes of a region.
-    fn bytes(&self, region: Region) -> usize {
-        let end = |part: Part| match self.part(part) {
-            Some((at, first, dtype, len)) if at == region => first + len * dtype.size(),
-            _ => 0,
-        };
-        Part::ALL.into_iter().map(end).max().unwrap_or(0)
+    /// Where the part of a parameter begins.
+    fn offset(&self, param: usize, part: Part) -> usize {
+        self.offsets[param][part as usize].expect("a part that an op touches is kept")
     }
 }
 
@@ -143,12 +149,8 @@ impl Plan {
 
     /// The place of one part of a parameter, if the program keeps that part.
     pub fn param_slot(&self, param: &Param, part: Part) -> Option<Slot> {
-        if part == Part::Copy && param.copy.is_some() {
-            return param.copy;
-        }
-        let (region, first, dtype, len) = self.layout.part(part)?;
-        let offset = first + param.offset * dtype.size();
-        (param.offset < len).then_some(Slot { region, offset, shape: param.shape, dtype })
+        let offset = param.offsets[part as usize]?;
+        Some(Slot { region: part.region(), offset, shape: part.shape(param.shape), dtype: part.dtype() })
     }
 }
 
@@ -175,30 +177,24 @@ impl Recorder {
         }
         self.pack_weights();
         let order = self.fix_layout();
-        let offsets = param_offsets(&self, &order);
         let layout = self.layout_of_parts(&order);
         let (step_offsets, step_bytes) = step_offsets(&self);
         let (work_offsets, work_bytes, unplanned_bytes) = work_offsets(&self, outputs);
-        let ([copies, packed], param_end) = self.single_slots(layout.bytes(Region::Param));
-        let of_part = |part: Part, element: usize| {
-            let (region, first, dtype, _) = layout.part(part).expect("a part that an op touches is kept");
-            (region, first + element * dtype.size())
-        };
+        let of_part = |part: Part, param: usize| (part.region(), layout.offset(param, part));
         let slots: Vec<Slot> = (0..self.nodes.len())
             .map(|i| {
                 let node = &self.nodes[i];
                 let (region, offset) = match node.place {
                     Place::Work => (Region::Work, work_offsets[i]),
                     Place::Input | Place::Constant => (Region::Step, step_offsets[i]),
-                    Place::Param(p) if self.needs_master(p) => of_part(Part::Value, offsets[p]),
-                    Place::Copy(p) if layout.copied > 0 => of_part(Part::Copy, offsets[p]),
-                    Place::Copy(p) if copies.contains_key(&p) => (Region::Param, copies[&p].offset),
-                    Place::Packed(p) => (Region::Param, packed[&p].offset),
-                    // A form of a parameter that no op reads.
-                    Place::Param(_) | Place::Copy(_) => (Region::Param, 0),
-                    Place::Grad(p) if self.fused.contains(&p) => (Region::Grad, 0),
-                    Place::Grad(p) => of_part(Part::Grad, offsets[p]),
-                    Place::Flat(part, from, _) => of_part(part, offsets[order[from]]),
+                    // No op reads a form that is not kept.
+                    Place::Param(p) => (Region::Param, layout.offsets[p][Part::Value as usize].unwrap_or(0)),
+                    Place::Copy(p) => (Region::Param, layout.offsets[p][Part::Copy as usize].unwrap_or(0)),
+                    Place::Packed(p) => of_part(Part::Packed, p),
+                    Place::Int8(p) => of_part(Part::Int8, p),
+                    Place::Scale(p) => of_part(Part::Scale, p),
+                    Place::Grad(p) => (Region::Grad, layout.offsets[p][Part::Grad as usize].unwrap_or(0)),
+                    Place::Flat(part, from, _) => of_part(part, order[from]),
                 };
                 Slot { region, offset, shape: node.shape, dtype: node.dtype }
             })
@@ -209,83 +205,72 @@ impl Recorder {
         let constant =
             |(var, values): &(Var, Vec<f32>)| Constant { slot: slots[var.0 as usize], values: values.clone().into() };
         let constants = self.constants.iter().map(constant).collect();
-        let [param_bytes, grad_bytes, moment_bytes] =
-            [Region::Param, Region::Grad, Region::Moment].map(|region| layout.bytes(region));
-        let param_bytes = param_bytes.max(param_end);
-        let region_bytes = [param_bytes, grad_bytes, moment_bytes, work_bytes, step_bytes];
+        let mut region_bytes = layout.bytes;
+        region_bytes[Region::Work.index()] = work_bytes;
+        region_bytes[Region::Step.index()] = step_bytes;
         let program = Program::new(insts, constants, region_bytes).unwrap_or_else(|error| panic!("{error}"));
         let params = self.params.iter().enumerate().map(|(i, p)| Param {
             path: p.path.clone(),
             shape: p.shape,
             init: p.init,
-            offset: offsets[i],
-            copy: copies.get(&i).copied(),
-            packed: packed.get(&i).copied(),
+            offsets: layout.offsets[i],
             trained: self.grads[i].is_some(),
         });
-        Plan { program, params: params.collect(), inputs: self.inputs, layout, unplanned_bytes, slots }
+        Plan { program, params: params.collect(), inputs: self.inputs, unplanned_bytes, slots }
     }
 }
 
 impl Recorder {
-    /// Which parts the recorded ops touch, and how long they are.
+    /// Places every part that the recorded ops touch.
     fn layout_of_parts(&self, order: &[usize]) -> Layout {
-        let elements = |trained: bool| {
-            let counted = order.iter().filter(|&&p| !trained || self.grads[p].is_some());
-            counted.map(|&p| padded(self.params[p].shape)).sum::<usize>()
+        let mut masters = vec![false; self.params.len()];
+        let mut touched = [false; Part::ALL.len()];
+        for call in &self.calls {
+            for var in call.reads.iter().chain(&call.writes) {
+                match self.nodes[var.0 as usize].place {
+                    Place::Param(p) => masters[p] = true,
+                    Place::Copy(_) => touched[Part::Copy as usize] = true,
+                    Place::Flat(part, ..) => touched[part as usize] = true,
+                    Place::Work
+                    | Place::Input
+                    | Place::Constant
+                    | Place::Int8(_)
+                    | Place::Scale(_)
+                    | Place::Packed(_)
+                    | Place::Grad(_) => {}
+                }
+            }
+        }
+        let any_trained = self.grads.iter().any(Option::is_some);
+        let kept = |p: usize, part: Part| {
+            let trained = self.grads[p].is_some();
+            match part {
+                // One that no op reads (a head beside its model) keeps its value too.
+                Part::Value => {
+                    let other = self.copies[p].is_some() || self.quantised[p].is_some() || self.packed.contains(&p);
+                    any_trained || masters[p] || !other
+                }
+                Part::Copy => touched[part as usize] && (trained || self.copies[p].is_some()),
+                Part::Int8 | Part::Scale => self.quantised[p].is_some(),
+                Part::Packed => self.packed.contains(&p),
+                // What an op moves as it makes the gradient has none in memory.
+                Part::Grad => trained && !self.fused.contains(&p),
+                Part::Moment1 | Part::Moment2 => trained && touched[part as usize],
+                Part::Ema => touched[part as usize],
+            }
         };
-        let touched = |place: fn(&Place) -> bool| self.nodes.iter().any(|node| place(&node.place));
-        let len = |p: &&usize| padded(self.params[**p].shape);
-        let trained = elements(true);
-        let frozen = order.iter().filter(|&&p| self.grads[p].is_none() && self.copies[p].is_some());
-        let copied =
-            if self.has_copies() && trained > 0 { trained + frozen.map(|p| len(&p)).sum::<usize>() } else { 0 };
-        Layout {
-            all: elements(false),
-            trained,
-            grads: trained - self.fused.iter().map(|p| len(&p)).sum::<usize>(),
-            masters: order.iter().filter(|&&p| self.needs_master(p)).map(|p| len(&p)).sum(),
-            copied,
-            moments: touched(|place| matches!(place, Place::Flat(Part::Moment1, ..))),
-            second: touched(|place| matches!(place, Place::Flat(Part::Moment2, ..))),
-            ema: touched(|place| matches!(place, Place::Flat(Part::Ema, ..))),
+        let mut offsets = vec![[None; Part::ALL.len()]; self.params.len()];
+        let mut bytes = [0usize; Region::ALL.len()];
+        for part in Part::ALL {
+            let end = &mut bytes[part.region().index()];
+            for &p in order.iter().filter(|&&p| kept(p, part)) {
+                offsets[p][part as usize] = Some(*end);
+                let size = padded(part.shape(self.params[p].shape)) * part.dtype().size();
+                *end += size.next_multiple_of(Slot::ALIGN);
+            }
         }
+        Layout { offsets, bytes }
     }
-
-    /// Whether a parameter is kept in f32: all are in training; without a gradient those of which an op reads no other form.
-    pub(crate) fn needs_master(&self, param: usize) -> bool {
-        let other_form = self.copies[param].is_some() || self.packed.contains(&param);
-        let read = || self.calls.iter().any(|call| call.reads.contains(&self.params[param].var));
-        !other_form || self.grads.iter().any(Option::is_some) || read()
-    }
-
-    /// Places of what a program without a gradient keeps of single parameters, from byte `end` of `Region::Param` on: bf16
-    /// copies, packed words; and where they end. In training all copies are one flat part.
-    fn single_slots(&self, mut end: usize) -> ([BTreeMap<usize, Slot>; 2], usize) {
-        let (mut copies, mut packed) = (BTreeMap::new(), BTreeMap::new());
-        let trains = self.grads.iter().any(Option::is_some);
-        for node in &self.nodes {
-            let (slots, param) = match node.place {
-                Place::Copy(p) if !trains && self.copies[p].is_some() => (&mut copies, p),
-                Place::Packed(p) => (&mut packed, p),
-                _ => continue,
-            };
-            let slot = Slot { region: Region::Param, offset: end, shape: node.shape, dtype: node.dtype };
-            end = slot.end().next_multiple_of(Slot::ALIGN);
-            slots.insert(param, slot);
-        }
-        ([copies, packed], end)
-    }
-}
-
-/// Elements before each parameter, by number.
-fn param_offsets(rec: &Recorder, order: &[usize]) -> Vec<usize> {
-    let (mut offsets, mut end) = (vec![0; rec.params.len()], 0);
-    for &p in order {
-        offsets[p] = end;
-        end += padded(rec.params[p].shape);
-    }
-    offsets
 }
 
 /// Byte offsets of inputs and constants by tensor number, and their total.

@@ -24,6 +24,10 @@ pub(crate) enum Place {
     Copy(usize),
     /// Parameter number `usize` in the order in which the machine multiplies it.
     Packed(usize),
+    /// The int8 form of parameter number `usize`.
+    Int8(usize),
+    /// The scales of that form.
+    Scale(usize),
     /// The gradient of parameter number `usize`.
     Grad(usize),
     /// A flat run of the optimizer's buffers: parameters `from..to` in layout order.
@@ -75,6 +79,10 @@ pub struct Recorder {
     pub(crate) half: bool,
     /// The bf16 copy of each parameter, once an op asked for it.
     pub(crate) copies: Vec<Option<Var>>,
+    /// Whether linear layers read the int8 form of matrices.
+    pub(crate) int8: bool,
+    /// The int8 form of each parameter and its scales, once an op asked for them.
+    pub(crate) quantised: Vec<Option<(Var, Var)>>,
     pub(crate) nodes: Vec<Node>,
     pub(crate) calls: Vec<Call>,
     pub(crate) params: Vec<ParamNode>,
@@ -115,6 +123,17 @@ impl Recorder {
         Self { half: dtype == DType::Bf16, ..Self::default() }
     }
 
+    /// An empty recording for inference with activations in `dtype`, whose linear layers read the matrices among the
+    /// parameters as int8 with a scale for each output channel, and quantise their inputs by rows on the way. Heads and
+    /// embeddings (tables) stay in `dtype`. A matrix that nothing else reads is in memory as int8 alone: a quarter of f32.
+    ///
+    /// # Panics
+    /// If `dtype` is neither `F32` nor `Bf16`.
+    #[track_caller]
+    pub fn with_int8_weights(dtype: DType) -> Self {
+        Self { int8: true, ..Self::with_precision(dtype) }
+    }
+
     /// The element type of activations.
     pub fn precision(&self) -> DType {
         if self.half { DType::Bf16 } else { DType::F32 }
@@ -132,6 +151,21 @@ impl Recorder {
         let copy = self.node(self.shape(w), DType::Bf16, Place::Copy(param));
         self.copies[param] = Some(copy);
         copy
+    }
+
+    /// The int8 form of w and its scales, if this recording reads w that way.
+    pub(crate) fn int8(&mut self, w: Var) -> Option<(Var, Var)> {
+        let Place::Param(param) = self.nodes[w.0 as usize].place else { return None };
+        if !self.int8 || self.params[param].role != Role::Matrix {
+            return None;
+        }
+        if self.quantised[param].is_none() {
+            let shape = self.shape(w);
+            let q = self.node(shape, DType::I8, Place::Int8(param));
+            let scale = self.node(Shape::new(&[shape.dim(0)]), DType::F32, Place::Scale(param));
+            self.quantised[param] = Some((q, scale));
+        }
+        self.quantised[param]
     }
 
     /// An activation in the recording's type: x itself, or its cast.
@@ -220,6 +254,7 @@ impl Recorder {
         self.params.push(ParamNode { path: path.to_owned(), var, shape, init, role });
         self.grads.push(None);
         self.copies.push(None);
+        self.quantised.push(None);
         var
     }
 

@@ -1,6 +1,7 @@
 //! A program with its memory: what a trainer and a sampler hold.
 
 use crate::{Part, Plan, Var};
+use galatea_kernels::ops::linear_int8::{RelativeError, dequantise_weights, quantise_weights, relative_error};
 use galatea_kernels::{Backend, Real};
 use galatea_tensor::{DType, Elem, Slot, bf16};
 use ndarray::{ArrayRef, Dimension};
@@ -36,6 +37,8 @@ pub struct Session<B: Backend> {
     backend: B,
     memory: B::Memory,
     plan: Plan,
+    /// The error of each parameter's int8 form, once it was set.
+    errors: Vec<Option<RelativeError>>,
 }
 
 impl<B: Backend> Session<B> {
@@ -45,7 +48,8 @@ impl<B: Backend> Session<B> {
     /// If the machine has not that much memory.
     pub fn new(mut backend: B, plan: Plan) -> Result<Self, B::Error> {
         let memory = backend.allocate(&plan.program)?;
-        Ok(Self { backend, memory, plan })
+        let errors = vec![None; plan.params.len()];
+        Ok(Self { backend, memory, plan, errors })
     }
 
     /// The plan.
@@ -123,29 +127,38 @@ impl<B: Backend> Session<B> {
         Ok(out)
     }
 
-    /// One part of the parameter number `index`, or `None` if the program does not keep that part (of a weight that is kept
-    /// packed, none can be read).
+    /// One part of the parameter number `index`, or `None` if the program does not keep that part. A value that is kept in bf16
+    /// or int8 alone is what that form says; a weight that is kept packed cannot be read.
     ///
     /// # Errors
     /// If the machine fails.
     pub fn param(&self, index: usize, part: Part) -> Result<Option<Vec<f32>>, B::Error> {
         let slot = |part| self.plan.param_slot(&self.plan.params[index], part);
-        // A program without masters has the values in its copies.
-        let copy = if part == Part::Value { slot(Part::Copy) } else { None };
-        let Some(slot) = slot(part).or(copy) else { return Ok(None) };
+        // A parameter without a master has its value in its copy, or in its int8 form.
+        let value = part == Part::Value;
+        let other = if value { slot(Part::Copy).or(slot(Part::Int8)) } else { None };
+        let Some(slot) = slot(part).or(other) else { return Ok(None) };
         let mut out = vec![0.0; slot.shape.len()];
-        if slot.dtype == DType::Bf16 {
-            let mut half = vec![bf16::ZERO; out.len()];
-            self.backend.download(&self.memory, slot, &mut half)?;
-            out.iter_mut().zip(half).for_each(|(x, half)| *x = half.load());
-        } else {
-            self.backend.download(&self.memory, slot, &mut out)?;
+        match slot.dtype {
+            DType::Bf16 => {
+                let mut half = vec![bf16::ZERO; out.len()];
+                self.backend.download(&self.memory, slot, &mut half)?;
+                out.iter_mut().zip(half).for_each(|(x, half)| *x = half.load());
+            }
+            DType::I8 => {
+                let mut q = vec![0i8; out.len()];
+                self.backend.download(&self.memory, slot, &mut q)?;
+                let scales = if value { self.param(index, Part::Scale)? } else { None };
+                let scales = scales.unwrap_or_else(|| vec![1.0; slot.shape.dim(0)]);
+                dequantise_weights(slot.shape.dim(1), &q, &scales, &mut out);
+            }
+            DType::F32 | DType::F16 | DType::U32 => self.backend.download(&self.memory, slot, &mut out)?,
         }
         Ok(Some(out))
     }
 
     /// Sets one part of the parameter number `index`; nothing happens if the program does not keep that part. Setting the
-    /// value sets its bf16 copy and its packed words too.
+    /// value sets its bf16 copy, its int8 form with the scales, and its packed words too; these are not set by themselves.
     ///
     /// # Errors
     /// If the machine fails.
@@ -158,12 +171,14 @@ impl<B: Backend> Session<B> {
             Part::Value => (slot(Part::Value), slot(Part::Copy)),
             Part::Copy => (None, slot(Part::Copy)),
             Part::Grad | Part::Moment1 | Part::Moment2 | Part::Ema => (slot(part), None),
+            Part::Int8 | Part::Scale | Part::Packed => (None, None),
         };
+        let quantised = if part == Part::Value { slot(Part::Int8).zip(slot(Part::Scale)) } else { None };
         if let Some(slot) = whole {
             self.backend.upload(&mut self.memory, slot, x)?;
         }
-        let (packed, shape) = (self.plan.params[index].packed, self.plan.params[index].shape);
-        let packed = packed.filter(|_| part == Part::Value);
+        let shape = self.plan.params[index].shape;
+        let packed = if part == Part::Value { slot(Part::Packed) } else { None };
         if copy.is_some() || packed.is_some() {
             let half: Vec<bf16> = x.iter().map(|&x| bf16::store(x)).collect();
             if let Some(slot) = copy {
@@ -173,7 +188,20 @@ impl<B: Backend> Session<B> {
                 self.backend.upload_weights(&mut self.memory, slot, (shape.dim(0), shape.dim(1)), &half)?;
             }
         }
+        if let Some((slot, scale)) = quantised {
+            let (mut q, mut scales) = (vec![0i8; slot.shape.len()], vec![0.0; scale.shape.len()]);
+            quantise_weights(slot.shape.dim(1), x, &mut q, &mut scales);
+            self.errors[index] = Some(relative_error(slot.shape.dim(1), x, &q, &scales));
+            self.backend.upload(&mut self.memory, slot, &q)?;
+            self.backend.upload(&mut self.memory, scale, &scales)?;
+        }
         Ok(())
+    }
+
+    /// The relative error of every parameter that is read as int8, from the values that it was set to: what quantising the
+    /// weights alone costs. Empty for a program without int8 weights.
+    pub fn int8_errors(&self) -> impl Iterator<Item = (&str, RelativeError)> {
+        self.plan.params.iter().zip(&self.errors).filter_map(|(param, error)| Some((param.path.as_str(), (*error)?)))
     }
 
     /// Sets the random key of the next run, if the program draws.

@@ -147,25 +147,17 @@ impl Recorder {
     fn flat(&mut self, part: Part, from: usize, to: usize) -> Var {
         let layout = self.fix_layout();
         let len = layout[from..to].iter().map(|&p| crate::plan::padded(self.params[p].shape)).sum();
-        let dtype = if part == Part::Copy { DType::Bf16 } else { DType::F32 };
-        self.node(Shape::new(&[len]), dtype, Place::Flat(part, from, to))
+        self.node(Shape::new(&[len]), part.dtype(), Place::Flat(part, from, to))
     }
 
-    /// The parameters' order in memory: those with a gradient first (that is in memory before that is not), by role, so that each rule of the optimizer sees one flat
-    /// run of what it moves; then those that are kept in f32, then those that have a bf16 copy.
+    /// The parameters' order in memory: those with a gradient first (one that is in memory before one that is not), by role, so
+    /// that each rule of the optimizer sees one flat run of what it moves; then those that have a bf16 copy.
     pub(crate) fn fix_layout(&mut self) -> Vec<usize> {
         if self.layout.is_none() {
             let mut order: Vec<usize> = (0..self.params.len()).collect();
             order.sort_by_cached_key(|&i| {
                 let frozen = self.grads[i].is_none();
-                (
-                    frozen,
-                    self.fused.contains(&i),
-                    frozen && !self.needs_master(i),
-                    frozen && self.copies[i].is_none(),
-                    self.params[i].role,
-                    i,
-                )
+                (frozen, self.fused.contains(&i), frozen && self.copies[i].is_none(), self.params[i].role, i)
             });
             self.layout = Some(order);
         }

@@ -8,10 +8,11 @@ impl Recorder {
     /// `Region::Grad`; a second pass (another micro-batch) adds to them.
     ///
     /// # Panics
-    /// If `loss` is not a scalar that depends on a parameter.
+    /// If `loss` is not a scalar that depends on a parameter, or the recording reads int8 weights.
     #[track_caller]
     pub fn backward(&mut self, loss: Var) {
         assert_eq!(self.shape(loss).len(), 1, "backward starts from a scalar, not {}", self.shape(loss));
+        assert!(!self.int8, "int8 weights are for inference: record a training step with `Recorder::with_precision`");
         assert!(self.needs_grad(loss), "the loss depends on no parameter");
         self.passes.push(self.calls.len());
         let one = self.constant(&[1], vec![1.0]);
@@ -166,6 +167,7 @@ fn vjp(rec: &mut Recorder, call: &Call, dy: Var, second: Option<Var>) -> Vec<(Va
         | Op::LinearSample { .. } => {
             panic!("{} reads nothing that a parameter moves", call.op.name())
         }
+        Op::LinearInt8 { .. } => panic!("int8 weights have no gradient"),
         Op::AttentionCached { .. } => panic!("attention_cached is for decoding and has no gradient"),
         Op::Accumulate
         | Op::AddRowsGrad { .. }

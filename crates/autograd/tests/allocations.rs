@@ -6,6 +6,7 @@ use galatea_autograd::{
 use galatea_kernels::{Cpu, Isa};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 struct Counting;
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
@@ -29,8 +30,39 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// Held by a test while it counts: the counter sees the whole process.
+static COUNTING: Mutex<()> = Mutex::new(());
+
+#[track_caller]
+fn assert_runs_allocate_nothing(session: &mut Session<Cpu>) {
+    // The first runs size each thread's scratch.
+    for _ in 0..20 {
+        session.run().expect("run");
+    }
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    for _ in 0..300 {
+        session.run().expect("run");
+    }
+    let after = ALLOCATIONS.load(Ordering::Relaxed);
+    assert_eq!(after - before, 0, "allocations in 300 runs");
+}
+
+#[test]
+fn inference_with_int8_weights_allocates_nothing() {
+    let counting = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut rec = Recorder::with_int8_weights(DType::Bf16);
+    let x = rec.input("x", &[2, 40, 64], DType::F32);
+    let (w, b) = (rec.param("w", &[100, 64], Init::Normal { std: 0.1 }), rec.param("b", &[100], Init::Zeros));
+    let y = rec.linear(x, w, Some(b), Activation::Gelu);
+    let mut session = Session::new(Cpu::with(2, Isa::detect()), rec.finish(&[y])).expect("memory");
+    session.init(1).expect("init");
+    assert_runs_allocate_nothing(&mut session);
+    drop(counting);
+}
+
 #[test]
 fn a_training_step_allocates_nothing() {
+    let counting = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
     let (batch, len, d, vocab) = (4, 16, 32, 50);
     let mut rec = Recorder::new();
     let x_0 = rec.input("x_0", &[batch, len], DType::U32);
@@ -70,15 +102,7 @@ fn a_training_step_allocates_nothing() {
     let mut values = [1.0f32; Hyper::LEN];
     (values[Hyper::LR], values[Hyper::MUON_LR], values[Hyper::EMA_DECAY]) = (1e-3, 1e-2, 0.9);
     session.write(hyper, &values).expect("upload");
-    // The first runs size each thread's scratch.
-    for _ in 0..20 {
-        session.run().expect("run");
-    }
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
-    for _ in 0..300 {
-        session.run().expect("run");
-    }
-    let after = ALLOCATIONS.load(Ordering::Relaxed);
-    assert_eq!(after - before, 0, "allocations in 300 runs");
+    assert_runs_allocate_nothing(&mut session);
     assert!(session.read::<f32>(loss).expect("download")[0].is_finite());
+    drop(counting);
 }

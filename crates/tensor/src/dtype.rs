@@ -13,6 +13,8 @@ pub enum DType {
     F16,
     /// Token ids, masks and random words.
     U32,
+    /// Quantised weights and activations: multiples of a scale that is kept beside them.
+    I8,
 }
 
 impl DType {
@@ -21,6 +23,7 @@ impl DType {
         match self {
             DType::F32 | DType::U32 => 4,
             DType::Bf16 | DType::F16 => 2,
+            DType::I8 => 1,
         }
     }
 
@@ -31,6 +34,7 @@ impl DType {
             DType::Bf16 => "bf16",
             DType::F16 => "f16",
             DType::U32 => "u32",
+            DType::I8 => "int8",
         }
     }
 }
@@ -52,4 +56,7 @@ impl Elem for f16 {
 }
 impl Elem for u32 {
     const DTYPE: DType = DType::U32;
+}
+impl Elem for i8 {
+    const DTYPE: DType = DType::I8;
 }

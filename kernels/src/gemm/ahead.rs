@@ -38,6 +38,7 @@ impl Ahead {
         let (first, size) = match part.factor.data {
             Elements::F32(x) => (x.as_ptr().cast::<u8>(), size_of::<f32>()),
             Elements::Bf16(x) => (x.as_ptr().cast::<u8>(), size_of::<bf16>()),
+            Elements::I8(x) => (x.as_ptr().cast::<u8>(), size_of::<i8>()),
         };
         let (rows, cols) = if part.along_k { (part.span, part.ks) } else { (part.ks, part.span) };
         let first = first.wrapping_add((rows.0 * part.factor.stride + cols.0) * size);

@@ -1,4 +1,4 @@
-//! What a product takes: matrices as they lie in memory, in either type.
+//! What a product takes: matrices as they lie in memory, in each type.
 
 use super::pack::Word;
 use galatea_tensor::bf16;
@@ -19,6 +19,8 @@ pub enum Elements<'a> {
     F32(&'a [f32]),
     /// In bf16.
     Bf16(&'a [bf16]),
+    /// In int8, which is multiplied by int8 alone.
+    I8(&'a [i8]),
 }
 
 /// Elements of a matrix to write.
@@ -42,6 +44,12 @@ impl<'a> From<&'a [bf16]> for Elements<'a> {
     }
 }
 
+impl<'a> From<&'a [i8]> for Elements<'a> {
+    fn from(x: &'a [i8]) -> Self {
+        Elements::I8(x)
+    }
+}
+
 impl<'a> From<&'a mut [f32]> for ElementsMut<'a> {
     fn from(x: &'a mut [f32]) -> Self {
         ElementsMut::F32(x)
@@ -60,6 +68,7 @@ impl Elements<'_> {
         match self {
             Elements::F32(x) => x.len(),
             Elements::Bf16(x) => x.len(),
+            Elements::I8(x) => x.len(),
         }
     }
 
@@ -68,6 +77,7 @@ impl Elements<'_> {
         match self {
             Elements::F32(_) => Precision::F32,
             Elements::Bf16(_) => Precision::Bf16,
+            Elements::I8(_) => Precision::Int8,
         }
     }
 
@@ -76,7 +86,12 @@ impl Elements<'_> {
         match (self, word) {
             (Elements::F32(x), Word::Single) => Some(x[at..].as_ptr().cast()),
             (Elements::Bf16(x), Word::Pair) => Some(x[at..].as_ptr().cast()),
-            (Elements::F32(_) | Elements::Bf16(_), Word::Single | Word::Rounded | Word::Pair) => None,
+            // The lowest byte first, as packing has it.
+            (Elements::I8(x), Word::Quad) if cfg!(target_endian = "little") => Some(x[at..].as_ptr().cast()),
+            (
+                Elements::F32(_) | Elements::Bf16(_) | Elements::I8(_),
+                Word::Single | Word::Rounded | Word::Pair | Word::Quad | Word::Lifted,
+            ) => None,
         }
     }
 }
@@ -119,11 +134,13 @@ impl<'a> Factor<'a> {
     }
 }
 
-/// What is multiplied; sums are f32 in either case.
+/// What is multiplied; sums are f32, or i32 of int8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
     /// f32.
     F32,
     /// bf16: a factor in f32 is rounded first.
     Bf16,
+    /// int8, both factors: tiles are i32 in the bits of f32 ([`super::int8`]).
+    Int8,
 }

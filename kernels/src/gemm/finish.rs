@@ -101,6 +101,7 @@ impl Sink for Finish<'_> {
                 None => {}
                 Some((weight, Elements::F32(x))) => add(isa, weight, &x[at..at + cols], row),
                 Some((weight, Elements::Bf16(x))) => add(isa, weight, &x[at..at + cols], row),
+                Some((_, Elements::I8(_))) => unreachable!("a residual is an activation, f32 or bf16"),
             }
             self.c.put(isa, at, row, self.accumulate);
         }

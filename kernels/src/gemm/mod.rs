@@ -6,11 +6,13 @@
 //! are summed in a buffer of the thread, and the last block hands each to the [`Epilogue`] while it is in cache.
 //!
 //! Factors may be f32 or bf16 in any combination; [`Precision`] says what is multiplied. Where the processor multiplies no
-//! bf16, the factors are rounded to bf16 all the same and multiplied in f32.
+//! bf16, the factors are rounded to bf16 all the same and multiplied in f32. Products of int8 are sums in i32, which travel
+//! through the same tiles by their bits until a sink scales them ([`int8`]).
 
 mod ahead;
 mod factor;
 mod finish;
+pub mod int8;
 mod pack;
 mod packed;
 pub(crate) mod tiles;
@@ -62,6 +64,7 @@ impl Unit {
             (Precision::Bf16, Isa::Amx) => Unit::Tiles(tiles::Unit::Hardware),
             (Precision::Bf16, Isa::Avx512Bf16) => Unit::Vectors(Word::Pair),
             (Precision::Bf16, Isa::Portable | Isa::Avx2 | Isa::Avx512) => Unit::Vectors(Word::Rounded),
+            (Precision::Int8, _) => Unit::Vectors(Word::Quad),
         }
     }
 
@@ -69,6 +72,14 @@ impl Unit {
         match self {
             Unit::Vectors(word) => word,
             Unit::Tiles(_) => Word::Pair,
+        }
+    }
+
+    /// What B is packed as.
+    fn word_of_b(self) -> Word {
+        match self.word() {
+            Word::Quad => Word::Lifted,
+            word => word,
         }
     }
 
@@ -178,6 +189,7 @@ pub fn gemm(
     c: ElementsMut<'_>,
     epilogue: Epilogue<'_>,
 ) {
+    assert_ne!(precision, Precision::Int8, "sums of int8 need their scales: `gemm::int8::linear`");
     run(cores, Unit::choose(cores.isa, precision), shape, a, Right::Plain(b), c, epilogue);
 }
 
@@ -251,6 +263,9 @@ fn run_into(cores: &Cores, unit: Unit, (m, n, k): (usize, usize, usize), a: Fact
     a.check(m, k);
     b.check(n, k);
     let b = b.of(unit, n, k);
+    let bytes = |factor: Factor<'_>| factor.data.precision() == Precision::Int8;
+    let both = [bytes(a), matches!(b, Right::Plain(b) if bytes(b))];
+    assert_eq!(both, [unit.word() == Word::Quad; 2], "int8 is multiplied by int8 alone");
     let blocking = Blocking::new(unit, (m, n, k));
     let (row_tasks, col_tasks) = (m.div_ceil(blocking.rows), n.div_ceil(blocking.cols));
     cores.pool.run(row_tasks * col_tasks, &|task| {
@@ -302,7 +317,7 @@ impl Task<'_> {
                 let depth = (ks.1 - ks.0).div_ceil(word.depth());
                 let words = match self.b {
                     Right::Plain(b) => {
-                        pack(self.isa, word, order_b, &Part::of_b(b, cols, ks), packed_b);
+                        pack(self.isa, self.unit.word_of_b(), order_b, &Part::of_b(b, cols, ks), packed_b);
                         &*packed_b
                     }
                     Right::Packed(_) => self.b.panel(self.unit, self.n, ks, j).expect("packed words have panels"),
@@ -320,7 +335,11 @@ impl Task<'_> {
                                 let at = strip * ROWS * depth;
                                 packed_strip(&packed_a[at..at + ROWS * depth])
                             };
-                            let product = if word == Word::Pair { Product::Pairs } else { Product::Singles };
+                            let product = match word {
+                                Word::Single | Word::Rounded => Product::Singles,
+                                Word::Pair => Product::Pairs,
+                                Word::Quad | Word::Lifted => Product::Quads,
+                            };
                             let vectors = (cols.1 - cols.0).div_ceil(pack::LANES);
                             let tile = tile.first_chunk_mut().expect("a tile of the vector kernel's size");
                             // SAFETY: both packings hold `depth` words a row or column (`pack`), rows in place hold them too

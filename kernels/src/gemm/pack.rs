@@ -1,10 +1,10 @@
 //! Packing: a factor's elements as words in the order in which a micro-kernel reads them.
 //!
-//! A *word* is 32 bits: one f32, or two bf16 that are neighbours along k. Both sides of a product are packed from blocks of
-//! 16 x 16 words, loaded as they lie in memory, transposed in registers where the micro-kernel wants the other order.
+//! A *word* is 32 bits: one f32, or two bf16 or four int8 that are neighbours along k. Both sides of a product are packed
+//! from blocks of 16 x 16 words, loaded as they lie in memory, transposed in registers where the micro-kernel wants the other order.
 
 use super::ahead::prefetch;
-use super::words::{Halves, Pairs, Singles, Source, Widened};
+use super::words::{Bytes, Halves, Pairs, Singles, Source, Widened};
 use super::{Elements, Factor, Layout};
 use crate::isa::{Isa, multiversion};
 
@@ -20,7 +20,14 @@ pub(super) enum Word {
     Rounded,
     /// Two bf16, the one of lower k in the lower half.
     Pair,
+    /// Four int8, the one of lowest k in the lowest byte.
+    Quad,
+    /// Four int8 plus [`LIFT`], which makes them unsigned: instructions multiply signed bytes by unsigned ones.
+    Lifted,
 }
+
+/// What [`Word::Lifted`] adds to every element.
+pub(super) const LIFT: i32 = 128;
 
 impl Word {
     /// Elements along k in a word.
@@ -28,6 +35,7 @@ impl Word {
         match self {
             Word::Single | Word::Rounded => 1,
             Word::Pair => 2,
+            Word::Quad | Word::Lifted => 4,
         }
     }
 }
@@ -79,6 +87,13 @@ pub(super) fn pack(isa: Isa, word: Word, order: Order, part: &Part<'_>, out: &mu
         (Elements::F32(x), Word::Pair) => blocks(isa, Pairs { x }, word, order, part, out),
         (Elements::Bf16(x), Word::Single | Word::Rounded) => blocks(isa, Widened { x }, word, order, part, out),
         (Elements::Bf16(x), Word::Pair) => blocks(isa, Halves { x }, word, order, part, out),
+        (Elements::I8(x), Word::Quad) => blocks(isa, Bytes { x, flip: 0 }, word, order, part, out),
+        // 128 more is the sign bit turned over.
+        (Elements::I8(x), Word::Lifted) => blocks(isa, Bytes { x, flip: 0x8080_8080 }, word, order, part, out),
+        (Elements::F32(_) | Elements::Bf16(_), Word::Quad | Word::Lifted)
+        | (Elements::I8(_), Word::Single | Word::Rounded | Word::Pair) => {
+            unreachable!("int8 is multiplied by int8 alone (`run_into`)")
+        }
     }
 }
 
@@ -247,7 +262,7 @@ fn row_across<S: Source, const WHOLE: bool>(
         return [0; LANES];
     }
     let (stride, lanes) = (part.factor.stride, (part.span.1 - first).min(LANES));
-    source.across::<WHOLE>(k * stride + first, stride, lanes, k + 1 < part.ks.1)
+    source.across::<WHOLE>(k * stride + first, stride, lanes, part.ks.1 - k)
 }
 
 /// Zeros in the second tile of every step of a last panel that has only one.

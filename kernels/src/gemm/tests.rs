@@ -4,7 +4,7 @@ use crate::real::Real;
 use galatea_random::Philox;
 use galatea_tensor::bf16;
 
-const LAYOUTS: [(Layout, Layout); 4] = [
+pub(super) const LAYOUTS: [(Layout, Layout); 4] = [
     (Layout::Normal, Layout::Normal),
     (Layout::Normal, Layout::Transposed),
     (Layout::Transposed, Layout::Normal),
@@ -12,7 +12,7 @@ const LAYOUTS: [(Layout, Layout); 4] = [
 ];
 
 /// One row, one column, the edges of every tile and block, several tasks, odd sums over k.
-const SIZES: [(usize, usize, usize); 9] = [
+pub(super) const SIZES: [(usize, usize, usize); 9] = [
     (1, 1, 1),
     (8, 48, 16),
     (3, 5, 7),
@@ -33,12 +33,12 @@ fn halves(x: &[f32]) -> Vec<bf16> {
     x.iter().map(|&x| bf16::store(x)).collect()
 }
 
-fn cores(threads: usize, isa: Isa) -> Cores {
+pub(super) fn cores(threads: usize, isa: Isa) -> Cores {
     Cores { pool: Pool::new(threads), isa }
 }
 
 /// Elements from row to row of a factor of `rows` x `cols` in a layout.
-fn stride(layout: Layout, rows: usize, cols: usize) -> usize {
+pub(super) fn stride(layout: Layout, rows: usize, cols: usize) -> usize {
     if layout == Layout::Normal { cols } else { rows }
 }
 
@@ -61,6 +61,11 @@ fn units() -> Vec<(Isa, Unit, Precision)> {
     // Pairs in loops: what a machine without them would compute.
     units.push((Isa::Portable, Unit::Vectors(Word::Pair), Precision::Bf16));
     units
+}
+
+/// Every unit of int8 that can be tested here.
+pub(super) fn units_of_bytes() -> Vec<(Isa, Unit)> {
+    Isa::available().map(|isa| (isa, Unit::choose(isa, Precision::Int8))).collect()
 }
 
 #[test]

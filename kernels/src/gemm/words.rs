@@ -1,4 +1,4 @@
-//! Where words come from: f32 or bf16 in memory, one or two elements to a word.
+//! Where words come from: f32, bf16 or int8 in memory, one, two or four elements to a word.
 
 use super::pack::LANES;
 use crate::real::Real;
@@ -10,8 +10,8 @@ pub(super) trait Source: Copy {
     fn address(self, at: usize) -> *const u8;
     /// 16 words of `elements` elements from `at` on, along memory: for a source of pairs, pairs of neighbours.
     fn along<const WHOLE: bool>(self, at: usize, elements: usize) -> [u32; LANES];
-    /// `lanes` words whose elements along k are `stride` apart (`pair` says whether the second exists).
-    fn across<const WHOLE: bool>(self, at: usize, stride: usize, lanes: usize, pair: bool) -> [u32; LANES];
+    /// `lanes` words whose elements along k are `stride` apart (`left` of them before the end of k).
+    fn across<const WHOLE: bool>(self, at: usize, stride: usize, lanes: usize, left: usize) -> [u32; LANES];
 }
 
 /// Words of one f32, rounded to bf16 if `round`.
@@ -37,6 +37,14 @@ pub(super) struct Pairs<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Halves<'a> {
     pub(super) x: &'a [bf16],
+}
+
+/// Four int8 a word.
+#[derive(Clone, Copy)]
+pub(super) struct Bytes<'a> {
+    pub(super) x: &'a [i8],
+    /// Bits that are turned over in every word.
+    pub(super) flip: u32,
 }
 
 /// The first `count` of `N` values, zero beyond. `WHOLE` says that there are `N`: without the other case the values stay in a
@@ -69,7 +77,7 @@ impl Source for Singles<'_> {
     }
 
     #[inline(always)]
-    fn across<const WHOLE: bool>(self, at: usize, _stride: usize, lanes: usize, _pair: bool) -> [u32; LANES] {
+    fn across<const WHOLE: bool>(self, at: usize, _stride: usize, lanes: usize, _left: usize) -> [u32; LANES] {
         self.along::<WHOLE>(at, lanes)
     }
 }
@@ -86,7 +94,7 @@ impl Source for Widened<'_> {
     }
 
     #[inline(always)]
-    fn across<const WHOLE: bool>(self, at: usize, _stride: usize, lanes: usize, _pair: bool) -> [u32; LANES] {
+    fn across<const WHOLE: bool>(self, at: usize, _stride: usize, lanes: usize, _left: usize) -> [u32; LANES] {
         self.along::<WHOLE>(at, lanes)
     }
 }
@@ -104,9 +112,9 @@ impl Source for Pairs<'_> {
     }
 
     #[inline(always)]
-    fn across<const WHOLE: bool>(self, at: usize, stride: usize, count: usize, pair: bool) -> [u32; LANES] {
+    fn across<const WHOLE: bool>(self, at: usize, stride: usize, count: usize, left: usize) -> [u32; LANES] {
         let low = first::<_, LANES, WHOLE>(self.x, at, count, 0.0);
-        let high = if pair { first::<_, LANES, WHOLE>(self.x, at + stride, count, 0.0) } else { [0.0; LANES] };
+        let high = if left > 1 { first::<_, LANES, WHOLE>(self.x, at + stride, count, 0.0) } else { [0.0; LANES] };
         std::array::from_fn(|i| half(low[i]) | half(high[i]) << 16)
     }
 }
@@ -128,10 +136,37 @@ impl Source for Halves<'_> {
     }
 
     #[inline(always)]
-    fn across<const WHOLE: bool>(self, at: usize, stride: usize, count: usize, pair: bool) -> [u32; LANES] {
+    fn across<const WHOLE: bool>(self, at: usize, stride: usize, count: usize, left: usize) -> [u32; LANES] {
         let low = first::<_, LANES, WHOLE>(self.x, at, count, bf16::ZERO);
-        let high =
-            if pair { first::<_, LANES, WHOLE>(self.x, at + stride, count, bf16::ZERO) } else { [bf16::ZERO; LANES] };
+        let high = if left > 1 {
+            first::<_, LANES, WHOLE>(self.x, at + stride, count, bf16::ZERO)
+        } else {
+            [bf16::ZERO; LANES]
+        };
         std::array::from_fn(|i| u32::from(low[i].to_bits()) | u32::from(high[i].to_bits()) << 16)
+    }
+}
+
+impl Source for Bytes<'_> {
+    #[inline(always)]
+    fn address(self, at: usize) -> *const u8 {
+        self.x.as_ptr().wrapping_add(at).cast()
+    }
+
+    #[inline(always)]
+    fn along<const WHOLE: bool>(self, at: usize, elements: usize) -> [u32; LANES] {
+        let bytes = first::<_, { 4 * LANES }, WHOLE>(self.x, at, elements, 0);
+        let words: [u32; LANES] = bytemuck::must_cast(bytes);
+        words.map(|word| u32::from_le(word) ^ self.flip)
+    }
+
+    #[inline(always)]
+    fn across<const WHOLE: bool>(self, at: usize, stride: usize, count: usize, left: usize) -> [u32; LANES] {
+        let mut words = [0; LANES];
+        for c in 0..left.min(4) {
+            let bytes = first::<_, LANES, WHOLE>(self.x, at + c * stride, count, 0);
+            words.iter_mut().zip(bytes).for_each(|(word, byte)| *word |= u32::from(byte as u8) << (8 * c));
+        }
+        words.map(|word| word ^ self.flip)
     }
 }

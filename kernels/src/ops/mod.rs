@@ -18,6 +18,7 @@ pub mod global_norm;
 pub mod head;
 pub mod layer_norm;
 pub mod linear;
+pub mod linear_int8;
 pub mod masked_weight;
 pub mod modulate;
 pub mod muon;

@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// The end-to-end rows: their names in a filter, and what the row program is told.
-const ROWS: [(&str, &[&str]); 4] = [
+const ROWS: [(&str, &[&str]); 5] = [
     ("step/2x128/f32", &["step", "--batch", "2", "--dtype", "f32"]),
     ("step/2x128/bf16", &["step", "--batch", "2", "--dtype", "bf16"]),
     ("sample/1x128x32/f32", &["sample", "--steps", "32", "--dtype", "f32"]),
     ("sample/1x128x32/bf16", &["sample", "--steps", "32", "--dtype", "bf16"]),
+    ("sample/1x128x32/int8", &["sample", "--steps", "32", "--dtype", "int8"]),
 ];
 
 /// What to run and what to do with the times.

@@ -90,6 +90,7 @@ fn bias_gradient(cores: &Cores, o: usize, dy: Elements<'_>, db: Option<&mut [f32
         match dy {
             Elements::F32(dy) => add_rows::backward(cores, Rows::Batch, n, o, dy, db),
             Elements::Bf16(dy) => add_rows::backward(cores, Rows::Batch, n, o, dy, db),
+            Elements::I8(_) => unreachable!("gradients are f32 or bf16 (`slots`)"),
         }
     }
 }
