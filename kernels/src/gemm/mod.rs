@@ -11,6 +11,7 @@
 
 mod ahead;
 mod factor;
+mod few;
 mod finish;
 pub mod int8;
 mod pack;
@@ -190,7 +191,7 @@ pub fn gemm(
     epilogue: Epilogue<'_>,
 ) {
     assert_ne!(precision, Precision::Int8, "sums of int8 need their scales: `gemm::int8::linear`");
-    run(cores, Unit::choose(cores.isa, precision), shape, a, Right::Plain(b), c, epilogue);
+    run(cores, precision, Unit::choose(cores.isa, precision), shape, a, Right::Plain(b), c, epilogue);
 }
 
 /// y [m, n] = x w^T for weights that [`pack_weights`] packed at this level, with what `epilogue` says.
@@ -205,7 +206,8 @@ pub fn product_packed(
     y: ElementsMut<'_>,
     epilogue: Epilogue<'_>,
 ) {
-    run(cores, Unit::choose(cores.isa, Precision::Bf16), shape, x, Right::Packed(w), y, epilogue);
+    let unit = Unit::choose(cores.isa, Precision::Bf16);
+    run(cores, Precision::Bf16, unit, shape, x, Right::Packed(w), y, epilogue);
 }
 
 /// C [m, n] = op(A) op(B) and nothing else.
@@ -235,13 +237,29 @@ pub(crate) fn product_into(
     b: Factor<'_>,
     sink: &dyn Sink,
 ) -> usize {
+    let b = Right::Plain(b);
+    if few::fits(precision, shape.0, &a, &b) {
+        run_few(cores, shape, a, b, sink);
+        return few::COLS;
+    }
     let unit = Unit::choose(cores.isa, precision);
-    run_into(cores, unit, shape, a, Right::Plain(b), sink);
+    run_into(cores, unit, shape, a, b, sink);
     unit.tile().1
 }
 
+/// A product that [`few::fits`].
+fn run_few(cores: &Cores, (m, n, k): (usize, usize, usize), a: Factor<'_>, b: Right<'_>, sink: &dyn Sink) {
+    a.check(m, k);
+    b.check(n, k);
+    if let Right::Plain(w) = b {
+        few::run(cores, (m, n, k), &a, &w, sink);
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "the product's own parameters")]
 fn run(
     cores: &Cores,
+    precision: Precision,
     unit: Unit,
     (m, n, k): (usize, usize, usize),
     a: Factor<'_>,
@@ -256,7 +274,12 @@ fn run(
     epilogue.residual.iter().for_each(|(_, x)| whole("the residual", x.len(), m * n));
     let Epilogue { scale, bias, activation, u, residual, accumulate } = epilogue;
     let (u, c) = (u.map(Output::new), Output::new(c));
-    run_into(cores, unit, (m, n, k), a, b, &Finish { scale, bias, activation, u, residual, accumulate, c, n });
+    let finish = Finish { scale, bias, activation, u, residual, accumulate, c, n };
+    if few::fits(precision, m, &a, &b) {
+        run_few(cores, (m, n, k), a, b, &finish);
+    } else {
+        run_into(cores, unit, (m, n, k), a, b, &finish);
+    }
 }
 
 fn run_into(cores: &Cores, unit: Unit, (m, n, k): (usize, usize, usize), a: Factor<'_>, b: Right<'_>, sink: &dyn Sink) {

@@ -50,6 +50,21 @@ fn truth((m, n, k): (usize, usize, usize), a: &[f64], la: Layout, b: &[f64], lb:
     (0..m).flat_map(|i| (0..n).map(move |j| (i, j))).map(|(i, j)| cell(i, j)).collect()
 }
 
+/// A product by tiles, however few rows it has.
+fn tiled(
+    cores: &Cores,
+    unit: Unit,
+    (m, n, k): (usize, usize, usize),
+    a: Factor<'_>,
+    b: Right<'_>,
+    c: ElementsMut<'_>,
+    epilogue: Epilogue<'_>,
+) {
+    let Epilogue { scale, bias, activation, u, residual, accumulate } = epilogue;
+    let (u, c) = (u.map(Output::new), Output::new(c));
+    run_into(cores, unit, (m, n, k), a, b, &Finish { scale, bias, activation, u, residual, accumulate, c, n });
+}
+
 /// Every unit that can be tested here: those of each level, and the tile unit in loops.
 fn units() -> Vec<(Isa, Unit, Precision)> {
     let of = |isa, precision| (isa, Unit::choose(isa, precision), precision);
@@ -91,7 +106,7 @@ fn every_layout_size_type_and_unit_equals_the_f64_product() {
                 let truth = if precision == Precision::F32 && !any_half { &exact } else { &rounded };
                 let (fa, fb) = (Factor::new(a, stride(la, m, k), la), Factor::new(b, stride(lb, k, n), lb));
                 let mut c = vec![f32::NAN; m * n];
-                run(&cores(2, isa), unit, shape, fa, Right::Plain(fb), ElementsMut::F32(&mut c), Epilogue::default());
+                tiled(&cores(2, isa), unit, shape, fa, Right::Plain(fb), ElementsMut::F32(&mut c), Epilogue::default());
                 // Rounding of a sum of k products grows with the root of k.
                 let bound = 8e-6 * (k as f64).sqrt();
                 for (c, truth) in c.iter().zip(truth) {
@@ -137,8 +152,8 @@ fn a_bf16_output_is_the_f32_one_rounded() {
     for (isa, unit, _) in units() {
         let (mut full, mut half) = (vec![0.0; m * n], vec![bf16::NAN; m * n]);
         let (fa, fb) = (Factor::new(&a[..], k, Layout::Normal), Factor::new(&b[..], n, Layout::Normal));
-        run(&cores(1, isa), unit, (m, n, k), fa, Right::Plain(fb), ElementsMut::F32(&mut full), Epilogue::default());
-        run(&cores(1, isa), unit, (m, n, k), fa, Right::Plain(fb), ElementsMut::Bf16(&mut half), Epilogue::default());
+        tiled(&cores(1, isa), unit, (m, n, k), fa, Right::Plain(fb), ElementsMut::F32(&mut full), Epilogue::default());
+        tiled(&cores(1, isa), unit, (m, n, k), fa, Right::Plain(fb), ElementsMut::Bf16(&mut half), Epilogue::default());
         assert_eq!(halves(&full), half, "{isa:?} {unit:?}");
     }
 }
@@ -151,7 +166,7 @@ fn the_number_of_threads_changes_no_bit() {
             let run = |threads| {
                 let mut c = vec![0.0; m * n];
                 let (fa, fb) = (Factor::new(&a[..], k, Layout::Normal), Factor::new(&b[..], n, Layout::Normal));
-                run(
+                tiled(
                     &cores(threads, isa),
                     unit,
                     (m, n, k),
@@ -175,7 +190,7 @@ fn what_is_not_finite_reaches_its_rows_alone() {
     for (isa, unit, _) in units() {
         let mut c = vec![0.0; m * n];
         let (fa, fb) = (Factor::new(&a[..], k, Layout::Normal), Factor::new(&b[..], n, Layout::Normal));
-        run(&cores(1, isa), unit, (m, n, k), fa, Right::Plain(fb), ElementsMut::F32(&mut c), Epilogue::default());
+        tiled(&cores(1, isa), unit, (m, n, k), fa, Right::Plain(fb), ElementsMut::F32(&mut c), Epilogue::default());
         assert!(c.iter().enumerate().all(|(at, x)| x.is_nan() == (at / n == 3)), "{isa:?} {unit:?}");
     }
 }
@@ -189,14 +204,9 @@ fn packed_weights_give_the_bits_of_weights_as_they_lie() {
             pack_weights(isa, (n, k), &w, &mut words);
             let (mut plain, mut packed) = (vec![0.0; m * n], vec![f32::NAN; m * n]);
             let x = Factor::new(&x[..], k, Layout::Normal);
-            product(
-                &cores(2, isa),
-                Precision::Bf16,
-                (m, n, k),
-                x,
-                Factor::new(&w[..], k, Layout::Transposed),
-                &mut plain[..],
-            );
+            let (unit, w) = (Unit::choose(isa, Precision::Bf16), Factor::new(&w[..], k, Layout::Transposed));
+            let out = ElementsMut::F32(&mut plain);
+            tiled(&cores(2, isa), unit, (m, n, k), x, Right::Plain(w), out, Epilogue::default());
             product_packed(&cores(2, isa), (m, n, k), x, &words, ElementsMut::F32(&mut packed), Epilogue::default());
             assert_eq!(plain, packed, "{isa:?} {m}x{n}x{k}");
         }
@@ -214,7 +224,43 @@ fn packed_weights_fit_the_order_of_tiles() {
     let (mut plain, mut packed) = (vec![0.0; m * n], vec![f32::NAN; m * n]);
     let by_row = Right::Plain(Factor::new(&w[..], k, Layout::Transposed));
     for (b, c) in [(by_row, &mut plain), (Right::Packed(&words), &mut packed)] {
-        run(&cores(2, Isa::detect()), unit, (m, n, k), x, b, ElementsMut::F32(c), Epilogue::default());
+        tiled(&cores(2, Isa::detect()), unit, (m, n, k), x, b, ElementsMut::F32(c), Epilogue::default());
     }
     assert_eq!(plain, packed);
+}
+
+#[test]
+fn few_rows_equal_the_f64_product_and_threads_change_no_bit() {
+    for (m, n, k) in [(1, 1, 1), (1, 100, 64), (3, 49, 770), (4, 200, 333)] {
+        let (x, w, bias) = (random(m * k, 1), random(n * k, 2), random(n, 3));
+        let (x_half, w_half) = (halves(&x), halves(&w));
+        let full = |x: &[f32]| x.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
+        let wide = |x: &[bf16]| x.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
+        let exact = truth((m, n, k), &full(&x), Layout::Normal, &full(&w), Layout::Transposed);
+        let rounded = truth((m, n, k), &wide(&x_half), Layout::Normal, &wide(&w_half), Layout::Transposed);
+        for isa in Isa::available() {
+            for (precision, x, w, truth) in [
+                (Precision::F32, Elements::F32(&x), Elements::F32(&w), &exact),
+                (Precision::Bf16, Elements::Bf16(&x_half), Elements::Bf16(&w_half), &rounded),
+            ] {
+                let (x, w) = (Factor::new(x, k, Layout::Normal), Factor::new(w, k, Layout::Transposed));
+                assert!(few::fits(precision, m, &x, &Right::Plain(w)));
+                let run = |threads| {
+                    let mut y = vec![f32::NAN; m * n];
+                    let epilogue = Epilogue { bias: Some(&bias), ..Epilogue::default() };
+                    gemm(&cores(threads, isa), precision, (m, n, k), x, w, ElementsMut::F32(&mut y), epilogue);
+                    y
+                };
+                let y = run(1);
+                assert_eq!(y, run(3), "{isa:?} {precision:?}");
+                for (at, (y, truth)) in y.iter().zip(truth).enumerate() {
+                    let truth = truth + f64::from(bias[at % n]);
+                    assert!(
+                        (f64::from(*y) - truth).abs() < 8e-6 * (k as f64).sqrt(),
+                        "{isa:?} {precision:?} {m}x{n}x{k}"
+                    );
+                }
+            }
+        }
+    }
 }

@@ -1,0 +1,80 @@
+//! Products of few rows: x w^T for up to [`MOST`] rows of x.
+//!
+//! A panel is packed so that many rows share it. Few rows read every weight for a handful of multiply-adds and are bound by
+//! memory, where weights as they lie, row after row, are the fastest to read: each is multiplied on the way, nothing is written.
+
+use super::{Elements, Factor, Layout, Precision, Right, Sink};
+use crate::cpu::Cores;
+use crate::isa::{Isa, multiversion};
+use crate::real::Real;
+
+/// Most rows that are multiplied this way.
+pub(super) const MOST: usize = 4;
+/// Columns of a tile of C that the sink is given.
+pub(super) const COLS: usize = 48;
+/// Lanes of a sum.
+const LANES: usize = 16;
+
+/// Whether this path computes a product.
+pub(super) fn fits(precision: Precision, m: usize, a: &Factor<'_>, b: &Right<'_>) -> bool {
+    let Right::Plain(b) = b else { return false };
+    let types = match (precision, a.data, b.data) {
+        (Precision::F32, Elements::F32(_), Elements::F32(_)) => true,
+        (Precision::Bf16, Elements::Bf16(_), Elements::Bf16(_)) => true,
+        _ => false,
+    };
+    m <= MOST && types && a.layout == Layout::Normal && b.layout == Layout::Transposed
+}
+
+/// Hands the tiles of x w^T to the sink.
+pub(super) fn run(cores: &Cores, (m, n, k): (usize, usize, usize), x: &Factor<'_>, w: &Factor<'_>, sink: &dyn Sink) {
+    cores.pool.run(n.div_ceil(COLS), &|task| {
+        let j = task * COLS;
+        let cols = COLS.min(n - j);
+        let mut tile = [0.0; MOST * COLS];
+        for c in 0..cols {
+            let mut sums = [0.0; MOST];
+            match (x.data, w.data) {
+                (Elements::F32(x_data), Elements::F32(w_data)) => {
+                    dots(cores.isa, x_data, x.stride, m, &w_data[(j + c) * w.stride..][..k], &mut sums);
+                }
+                (Elements::Bf16(x_data), Elements::Bf16(w_data)) => {
+                    dots(cores.isa, x_data, x.stride, m, &w_data[(j + c) * w.stride..][..k], &mut sums);
+                }
+                (Elements::F32(_) | Elements::Bf16(_) | Elements::I8(_), _) => {
+                    unreachable!("`fits` admits factors of one type")
+                }
+            }
+            (0..m).for_each(|r| tile[r * COLS + c] = sums[r]);
+        }
+        sink.tile(cores.isa, (0, j), m, cols, &mut tile, COLS);
+    });
+}
+
+/// sums_r = x_r . w for `m` rows of x: a row at a time after the first, when w is in cache.
+fn dots<X: Real>(isa: Isa, x: &[X], stride: usize, m: usize, w: &[X], sums: &mut [f32; MOST]) {
+    for (r, sum) in sums.iter_mut().enumerate().take(m) {
+        *sum = dot(isa, &x[r * stride..][..w.len()], w);
+    }
+}
+
+multiversion! {
+    /// Four sums of sixteen lanes, so that one addition need not wait for the last.
+    fn dot<X: Real>(x: &[X], w: &[X]) -> f32 {
+        let mut lanes = [[0.0f32; LANES]; 4];
+        let (x_blocks, x_rest) = x.as_chunks::<{ 4 * LANES }>();
+        let (w_blocks, w_rest) = w.as_chunks::<{ 4 * LANES }>();
+        for (x, w) in x_blocks.iter().zip(w_blocks) {
+            for (lanes, (x, w)) in lanes.iter_mut().zip(x.as_chunks::<LANES>().0.iter().zip(w.as_chunks::<LANES>().0)) {
+                for (lane, (x, w)) in lanes.iter_mut().zip(x.iter().zip(w)) {
+                    *lane += x.load() * w.load();
+                }
+            }
+        }
+        let mut total = 0.0;
+        for lane in 0..LANES {
+            total += (lanes[0][lane] + lanes[1][lane]) + (lanes[2][lane] + lanes[3][lane]);
+        }
+        x_rest.iter().zip(w_rest).fold(total, |sum, (x, w)| sum + x.load() * w.load())
+    }
+}
