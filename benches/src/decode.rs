@@ -1,6 +1,6 @@
 //! The autoregressive twin of the sampling work: the same backbone read from left to right, one token a step.
 
-use crate::seed::{MASK, SEED, VOCAB, WIDTH, encoder, head, recorder, session, table};
+use crate::seed::{MASK, SEED, VOCAB, WIDTH, beside_weights, encoder, head, recorder, session, table};
 use crate::{Launch, launches};
 use galatea_autograd::{DType, Recorder, Session, Var};
 use galatea_kernels::{Cost, Cpu, Op};
@@ -65,7 +65,7 @@ impl Decoding {
         let Recorded { drawn, .. } = Self::record(&mut rec, batch, past + 1)?;
         let plan = rec.finish(&[drawn]);
         let mut launches = launches(plan.program());
-        let (b, v, d, size) = (batch as u64, VOCAB as u64, WIDTH as u64, dtype.size() as u64);
+        let (b, v, d, size) = (batch as u64, VOCAB as u64, WIDTH as u64, beside_weights(dtype).size() as u64);
         // Of the table it reads the rows that it looks up, and the head leaves nothing but ids behind.
         let lookup = launches.first_mut().expect("the lookup is recorded first");
         lookup.cost = Cost { flops: 0, bytes: size * 2 * b * d };

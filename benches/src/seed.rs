@@ -39,6 +39,11 @@ pub(crate) fn recorder(dtype: DType) -> Result<Recorder, String> {
     }
 }
 
+/// What activations, caches and the head are in where a program is in `dtype`.
+pub(crate) fn beside_weights(dtype: DType) -> DType {
+    if dtype == DType::I8 { DType::Bf16 } else { dtype }
+}
+
 /// The recorder of a training step, which int8 weights have no gradient for.
 ///
 /// # Errors
@@ -235,8 +240,8 @@ impl Sampling {
 
     /// What a step needs: the backbone, and the head on the rows that are still masked, whose logits nobody has to store.
     pub fn step_launches(backbone: &[Launch], masked_rows: usize, dtype: DType) -> Vec<Launch> {
-        let dtype = if dtype == DType::I8 { DType::Bf16 } else { dtype };
         let (rows, v, d) = (masked_rows as u64, VOCAB as u64, WIDTH as u64);
+        let dtype = beside_weights(dtype);
         let bytes = dtype.size() as u64 * (v * d + rows * d);
         let head = Launch { cost: Cost { flops: 2 * rows * v * d, bytes }, footprint: bytes, dtype };
         backbone.iter().copied().chain([head]).collect()

@@ -16,6 +16,7 @@ pub mod math;
 mod norm;
 mod op;
 pub mod ops;
+mod parameters;
 pub mod peak;
 mod philox;
 mod pieces;

@@ -18,11 +18,10 @@ const LANES: usize = 16;
 /// Whether this path computes a product.
 pub(super) fn fits(precision: Precision, m: usize, a: &Factor<'_>, b: &Right<'_>) -> bool {
     let Right::Plain(b) = b else { return false };
-    let types = match (precision, a.data, b.data) {
-        (Precision::F32, Elements::F32(_), Elements::F32(_)) => true,
-        (Precision::Bf16, Elements::Bf16(_), Elements::Bf16(_)) => true,
-        _ => false,
-    };
+    let types = matches!(
+        (precision, a.data, b.data),
+        (Precision::F32, Elements::F32(_), Elements::F32(_)) | (Precision::Bf16, Elements::Bf16(_), Elements::Bf16(_))
+    );
     m <= MOST && types && a.layout == Layout::Normal && b.layout == Layout::Transposed
 }
 
@@ -71,10 +70,8 @@ multiversion! {
                 }
             }
         }
-        let mut total = 0.0;
-        for lane in 0..LANES {
-            total += (lanes[0][lane] + lanes[1][lane]) + (lanes[2][lane] + lanes[3][lane]);
-        }
+        let [a, b, c, d] = lanes;
+        let total: f32 = (0..LANES).map(|lane| (a[lane] + b[lane]) + (c[lane] + d[lane])).sum();
         x_rest.iter().zip(w_rest).fold(total, |sum, (x, w)| sum + x.load() * w.load())
     }
 }
