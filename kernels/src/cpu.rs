@@ -152,6 +152,11 @@ impl<'a> Operands<'a> {
     }
 }
 
+/// Whether read 0 is one position of every text: [b, 1, d], what decoding reads.
+fn one_position(inst: &Inst) -> bool {
+    inst.reads[0].shape.rank() == 3 && inst.reads[0].shape.dim(1) == 1
+}
+
 /// Runs one instruction.
 fn execute(cores: &Cores, memory: &Memory, inst: &Inst) {
     let at = Operands { memory, inst };
@@ -186,7 +191,8 @@ fn execute(cores: &Cores, memory: &Memory, inst: &Inst) {
         Op::Linear { bias, activation } => {
             let b = bias.then(|| read(2));
             let u = (activation != Activation::None).then(|| at.elements_mut(1));
-            ops::linear::forward(cores, activation, cols(0), at.elements(0), at.elements(1), b, at.elements_mut(0), u);
+            let (x, w, y) = (at.elements(0), at.elements(1), at.elements_mut(0));
+            ops::linear::forward(cores, activation, one_position(inst), cols(0), x, w, b, y, u);
         }
         Op::LinearPacked { bias, activation, outputs } => {
             let (x, b) = (at.read::<bf16>(0), bias.then(|| read(2)));
@@ -353,8 +359,8 @@ fn execute(cores: &Cores, memory: &Memory, inst: &Inst) {
             let scratch =
                 ops::head::Scratch { numbers: write_ids(3), x: at.write(4), drawn: write(5), parts: write(6) };
             let (tokens, log_p, entropy) = (write_ids(0), write(1), write(2));
-            let law = (stream, temperature);
-            ops::head::sample(cores, head, law, at.read(0), ids(p), ids(p + 1), tokens, log_p, entropy, scratch);
+            let (law, few) = ((stream, temperature), one_position(inst));
+            ops::head::sample(cores, head, law, few, at.read(0), ids(p), ids(p + 1), tokens, log_p, entropy, scratch);
         }),
         Op::UniformNelbo => {
             let (loss, nelbo, lse) = (write(0), write(1), write(2));

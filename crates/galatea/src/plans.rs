@@ -48,13 +48,14 @@ pub(crate) fn pass(config: &Config, vocab: usize, batch: usize, len: usize) -> a
     let objective = Objective::new(config, vocab)?;
     let mut rec = config.training.recorder();
     let time = rec.input("time", &[batch], DType::F32);
+    let model = objective.model.without_dropout();
     let out = match objective.kind {
         ProcessKind::Mask | ProcessKind::Uniform => {
             let x_t = rec.input("x_t", &[batch, len], DType::U32);
-            objective.model.logits(&mut rec, objective.network_vocab(), x_t, time, None)
+            model.logits(&mut rec, objective.network_vocab(), x_t, time, None)
         }
         ProcessKind::Gaussian => {
-            let encoder = objective.model.embedding_encoder()?;
+            let encoder = model.embedding_encoder()?;
             let z_t = rec.input("z_t", &[batch, len, encoder.embedding_width()], DType::F32);
             encoder.rounding(&mut rec, vocab);
             let x_0_hat = encoder.x_0_hat(&mut rec, z_t, time, None);

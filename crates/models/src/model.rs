@@ -51,6 +51,14 @@ impl Model {
         }
     }
 
+    /// The same network as it is sampled and measured: nothing is dropped.
+    pub fn without_dropout(&self) -> Self {
+        match self {
+            Model::Encoder(encoder) => Model::Encoder(Encoder { dropout: 0.0, ..encoder.clone() }),
+            Model::Dit(dit) => Model::Dit(Dit { dropout: 0.0, ..dit.clone() }),
+        }
+    }
+
     /// Whether the output depends on the time that the model is told.
     pub fn uses_time(&self) -> bool {
         match self {

@@ -35,17 +35,21 @@ fn plan(model: &Model, dtype: DType, trains: bool) -> (Plan, Var) {
     (rec.finish_keeping(&[logits], Keep::Everything), logits)
 }
 
-fn logits(isa: Isa, (plan, logits): (Plan, Var)) -> Vec<f32> {
-    let mut session = Session::new(Cpu::with(2, isa), plan).expect("memory");
-    session.init(7).expect("drawing");
+/// Heads and branches begin at zero: gives every parameter a value.
+fn fill(session: &mut Session<Cpu>) {
     for index in 0..session.plan().params().len() {
-        // Heads and branches begin at zero: give every parameter a value.
         let (shape, path) = (session.plan().params()[index].shape, session.plan().params()[index].path.clone());
         let scale = 1.0 / (shape.cols() as f32).sqrt();
         let values: Vec<f32> =
             (0..shape.len()).map(|i| scale * ((i * 37 + path.len() * 11) % 64) as f32 / 32.0 - scale).collect();
         session.set_param(index, galatea_autograd::Part::Value, &values).expect("upload");
     }
+}
+
+fn logits(isa: Isa, (plan, logits): (Plan, Var)) -> Vec<f32> {
+    let mut session = Session::new(Cpu::with(2, isa), plan).expect("memory");
+    session.init(7).expect("drawing");
+    fill(&mut session);
     let input = |name: &str| session.plan().input(name).expect("recorded");
     let (ids, time) = (input("ids"), input("time"));
     session.write(ids, &(0..BATCH * LEN).map(|i| (i * 7 % VOCAB) as u32).collect::<Vec<_>>()).expect("upload");
@@ -87,4 +91,34 @@ fn inference_in_bf16_keeps_no_master_of_a_matrix() {
     let (full, half) = (bytes(DType::F32), bytes(DType::Bf16));
     // A half, the padding of packed panels, and the vectors in f32.
     assert!(half * 100 < full * 60, "{half} bytes in bf16, {full} in f32");
+}
+
+/// A text depends on its own row alone: whoever is beside it changes no bit, or a seed would not give the same text in
+/// another batch.
+#[test]
+fn a_rows_logits_do_not_depend_on_the_rows_beside_it() {
+    for model in models() {
+        for (isa, dtype) in Isa::available().flat_map(|isa| [(isa, DType::F32), (isa, DType::Bf16)]) {
+            let run = |rows: std::ops::Range<usize>| {
+                let batch = rows.len();
+                let mut rec = Recorder::with_precision(dtype);
+                let ids = rec.input("ids", &[batch, 48], DType::U32);
+                let time = rec.input("time", &[batch], DType::F32);
+                let logits = model.logits(&mut rec, VOCAB, ids, time, None);
+                let mut session = Session::new(Cpu::with(2, isa), rec.finish(&[logits])).expect("memory");
+                session.init(7).expect("drawing");
+                fill(&mut session);
+                let all: Vec<u32> = (0..6 * 48).map(|i| (i * 7 % VOCAB) as u32).collect();
+                session.write(ids, &all[rows.start * 48..rows.end * 48]).expect("upload");
+                session.write(time, &vec![0.3f32; batch]).expect("upload");
+                session.run().expect("a pass");
+                session.read::<f32>(logits).expect("download")
+            };
+            let all = run(0..6);
+            for rows in [1..2, 0..2, 2..5] {
+                let part = &all[rows.start * 48 * VOCAB..rows.end * 48 * VOCAB];
+                assert!(run(rows.clone()) == part, "{isa:?} {dtype:?}: rows {rows:?} of 6");
+            }
+        }
+    }
 }

@@ -191,17 +191,18 @@ impl Generator {
     ) -> Result<Self, Error> {
         let mut rec = config.training.recorder();
         let time = rec.input("time", &[batch], DType::F32);
+        let model = objective.model.without_dropout();
         let net = match objective.kind {
             ProcessKind::Mask | ProcessKind::Uniform => {
                 let x_t = rec.input("x_t", &[batch, len], DType::U32);
-                let logits = objective.model.logits(&mut rec, objective.network_vocab(), x_t, time, None);
+                let logits = model.logits(&mut rec, objective.network_vocab(), x_t, time, None);
                 let session = Session::new(Cpu::new(), rec.finish(&[logits]))?;
-                let (model, schedule) = (objective.model.clone(), objective.schedule.clone());
+                let schedule = objective.schedule.clone();
                 let time_value = move |t: f64| model.time_value(t, schedule.alpha_bar(t));
                 Net::Tokens(NetDenoiser::new(session, x_t, time, logits, time_value))
             }
             ProcessKind::Gaussian => {
-                let encoder = objective.model.embedding_encoder()?;
+                let encoder = model.embedding_encoder()?;
                 let z_t = rec.input("z_t", &[batch, len, encoder.embedding_width()], DType::F32);
                 encoder.rounding(&mut rec, objective.vocab);
                 let x_0_hat = encoder.x_0_hat(&mut rec, z_t, time, None);

@@ -106,35 +106,39 @@ impl Objective {
         let weight = rec.input(&format!("weight{name}"), weight, DType::F32);
         let level = rec.input(&format!("level{name}"), level, DType::F32);
         let inputs = Inputs { x_0, time, weight, level, batch, len };
+        let model = match purpose {
+            Purpose::Train { .. } => self.model.clone(),
+            Purpose::Measure => self.model.without_dropout(),
+        };
         match self.kind {
-            ProcessKind::Mask => self.masked(rec, inputs),
-            ProcessKind::Uniform => self.uniform(rec, inputs),
-            ProcessKind::Gaussian => self.gaussian(rec, inputs, purpose),
+            ProcessKind::Mask => self.masked(rec, &model, inputs),
+            ProcessKind::Uniform => self.uniform(rec, &model, inputs),
+            ProcessKind::Gaussian => self.gaussian(rec, &model, inputs, purpose),
         }
     }
 
     /// SUBS: cross-entropy where the canvas shows the mask, weighted -alpha_bar' / (1 - alpha_bar).
-    fn masked(&self, rec: &mut Recorder, Inputs { x_0, time, weight, level, .. }: Inputs) -> Batch {
+    fn masked(&self, rec: &mut Recorder, model: &Model, Inputs { x_0, time, weight, level, .. }: Inputs) -> Batch {
         let x_t = rec.corrupt_tokens(x_0, level, Limit::Mask(self.mask()));
         let w = rec.masked_weight(x_t, weight, self.mask());
-        let (h, head) = self.model.hidden(rec, self.network_vocab(), x_t, time, None);
+        let (h, head) = model.hidden(rec, self.network_vocab(), x_t, time, None);
         let (loss, nll) = rec.linear_cross_entropy(h, (head.w, Some(head.b)), x_0, w, Some(self.mask()));
         Batch { x_0, time, level, weight, loss, value: nll, token_weight: Some(w) }
     }
 
     /// The uniform-state NELBO, weighted -alpha_bar'.
-    fn uniform(&self, rec: &mut Recorder, Inputs { x_0, time, weight, level, .. }: Inputs) -> Batch {
+    fn uniform(&self, rec: &mut Recorder, model: &Model, Inputs { x_0, time, weight, level, .. }: Inputs) -> Batch {
         let x_t = rec.corrupt_tokens(x_0, level, Limit::Uniform(self.vocab as u32));
-        let logits = self.model.logits(rec, self.network_vocab(), x_t, time, None);
+        let logits = model.logits(rec, self.network_vocab(), x_t, time, None);
         let (loss, nelbo) = rec.uniform_nelbo(logits, x_0, x_t, level, weight);
         Batch { x_0, time, level, weight, loss, value: nelbo, token_weight: None }
     }
 
     /// Diffusion-LM: squared error of x_0_hat, cross-entropy of rounding the start of the chain, and the signal left at the
     /// end; the embeddings learn through all three. A bound needs the first alone.
-    fn gaussian(&self, rec: &mut Recorder, inputs: Inputs, purpose: Purpose) -> Batch {
+    fn gaussian(&self, rec: &mut Recorder, model: &Model, inputs: Inputs, purpose: Purpose) -> Batch {
         let Inputs { x_0, time, weight, level, batch, len } = inputs;
-        let encoder = self.model.embedding_encoder().expect("Config::validate admits only encoders that take time");
+        let encoder = model.embedding_encoder().expect("Config::validate admits only encoders that take time");
         let (d, rows) = (encoder.embedding_width(), batch * len);
         let rounding = encoder.rounding(rec, self.vocab);
         let e = rec.embedding(x_0, rounding.table);

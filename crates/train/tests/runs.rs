@@ -95,6 +95,32 @@ fn bf16_stays_near_f32_and_resumes_like_it() {
     }
 }
 
+/// Dropout is for training: a text is written by the whole network, whatever the configuration says of dropout.
+#[test]
+fn nothing_is_dropped_after_training() {
+    let _turn = turn();
+    for kind in KINDS {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut run = Run::start(config(kind, dir.path())).expect("a run");
+        steps(&mut run, 6);
+        let saved = run.save(dir.path()).expect("saved");
+        let path = saved.join("config.json");
+        let text = fs::read_to_string(&path).expect("a checkpoint has its configuration");
+        let before = text.lines().find(|line| line.contains("\"dropout\"")).expect("the model's dropout");
+        let written = |dropout: f32| {
+            fs::write(&path, text.replace(before, &format!("\"dropout\": {dropout},"))).expect("written");
+            let mut generator = Generator::load(&saved, 2).expect("loaded");
+            let Model::Encoder(encoder) = &generator.config().model else {
+                panic!("the runs of this file are encoders")
+            };
+            assert_eq!(encoder.dropout, dropout);
+            let options = Sampling { order: Order::Ancestral, steps: 8, seed: 5, ..Sampling::default() };
+            generator.run(&options, &[], &mut |_| ControlFlow::Continue(())).expect("written").ids
+        };
+        assert_eq!(written(0.9), written(0.0), "{kind:?}");
+    }
+}
+
 /// A head of zeros predicts every token with probability 1 / V, and the bound of that model is tight.
 #[test]
 fn a_model_that_knows_nothing_needs_log_v_per_token() {

@@ -1,28 +1,30 @@
-//! Products of few rows: x w^T for up to [`MOST`] rows of x.
+//! Products of few rows: x w^T by dot products.
 //!
 //! A panel is packed so that many rows share it. Few rows read every weight for a handful of multiply-adds and are bound by
 //! memory, where weights as they lie, row after row, are the fastest to read: each is multiplied on the way, nothing is written.
+//!
+//! The sum over k has another order than that of tiles, so this is no choice that a product makes by its number of rows: a
+//! text would depend on how many are written beside it. The op that has one position of every text asks for it.
 
 use super::{Elements, Factor, Layout, Precision, Right, Sink};
 use crate::cpu::Cores;
 use crate::isa::{Isa, multiversion};
 use crate::real::Real;
 
-/// Most rows that are multiplied this way.
-pub(super) const MOST: usize = 4;
-/// Columns of a tile of C that the sink is given.
+/// Columns of a tile of C that the sink is given, and its most rows.
 pub(super) const COLS: usize = 48;
+const ROWS: usize = 8;
 /// Lanes of a sum.
 const LANES: usize = 16;
 
-/// Whether this path computes a product.
-pub(super) fn fits(precision: Precision, m: usize, a: &Factor<'_>, b: &Right<'_>) -> bool {
+/// Whether this path computes a product: x and w along k, of the type that is multiplied.
+pub(super) fn fits(precision: Precision, a: &Factor<'_>, b: &Right<'_>) -> bool {
     let Right::Plain(b) = b else { return false };
     let types = matches!(
         (precision, a.data, b.data),
         (Precision::F32, Elements::F32(_), Elements::F32(_)) | (Precision::Bf16, Elements::Bf16(_), Elements::Bf16(_))
     );
-    m <= MOST && types && a.layout == Layout::Normal && b.layout == Layout::Transposed
+    types && a.layout == Layout::Normal && b.layout == Layout::Transposed
 }
 
 /// Hands the tiles of x w^T to the sink.
@@ -30,31 +32,36 @@ pub(super) fn run(cores: &Cores, (m, n, k): (usize, usize, usize), x: &Factor<'_
     cores.pool.run(n.div_ceil(COLS), &|task| {
         let j = task * COLS;
         let cols = COLS.min(n - j);
-        let mut tile = [0.0; MOST * COLS];
-        for c in 0..cols {
-            let mut sums = [0.0; MOST];
-            match (x.data, w.data) {
-                (Elements::F32(x_data), Elements::F32(w_data)) => {
-                    dots(cores.isa, x_data, x.stride, m, &w_data[(j + c) * w.stride..][..k], &mut sums);
-                }
-                (Elements::Bf16(x_data), Elements::Bf16(w_data)) => {
-                    dots(cores.isa, x_data, x.stride, m, &w_data[(j + c) * w.stride..][..k], &mut sums);
-                }
-                (Elements::F32(_) | Elements::Bf16(_) | Elements::I8(_), _) => {
-                    unreachable!("`fits` admits factors of one type")
-                }
+        for i in (0..m).step_by(ROWS) {
+            let rows = ROWS.min(m - i);
+            let mut tile = [0.0; ROWS * COLS];
+            for c in 0..cols {
+                let (from_x, from_w) = (i * x.stride, (j + c) * w.stride);
+                let sums = match (x.data, w.data) {
+                    (Elements::F32(x_data), Elements::F32(w_data)) => {
+                        dots(cores.isa, &x_data[from_x..], x.stride, rows, &w_data[from_w..][..k])
+                    }
+                    (Elements::Bf16(x_data), Elements::Bf16(w_data)) => {
+                        dots(cores.isa, &x_data[from_x..], x.stride, rows, &w_data[from_w..][..k])
+                    }
+                    (Elements::F32(_) | Elements::Bf16(_) | Elements::I8(_), _) => {
+                        unreachable!("`fits` admits factors of one type")
+                    }
+                };
+                (0..rows).for_each(|r| tile[r * COLS + c] = sums[r]);
             }
-            (0..m).for_each(|r| tile[r * COLS + c] = sums[r]);
+            sink.tile(cores.isa, (i, j), rows, cols, &mut tile, COLS);
         }
-        sink.tile(cores.isa, (0, j), m, cols, &mut tile, COLS);
     });
 }
 
-/// sums_r = x_r . w for `m` rows of x: a row at a time after the first, when w is in cache.
-fn dots<X: Real>(isa: Isa, x: &[X], stride: usize, m: usize, w: &[X], sums: &mut [f32; MOST]) {
-    for (r, sum) in sums.iter_mut().enumerate().take(m) {
+/// x_r . w for `rows` rows of x: a row at a time after the first, when w is in cache.
+fn dots<X: Real>(isa: Isa, x: &[X], stride: usize, rows: usize, w: &[X]) -> [f32; ROWS] {
+    let mut sums = [0.0; ROWS];
+    for (r, sum) in sums.iter_mut().enumerate().take(rows) {
         *sum = dot(isa, &x[r * stride..][..w.len()], w);
     }
+    sums
 }
 
 multiversion! {

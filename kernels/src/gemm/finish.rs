@@ -35,6 +35,23 @@ impl Default for Epilogue<'_> {
     }
 }
 
+impl<'a> Epilogue<'a> {
+    /// The sink of an m x n product into `c`.
+    ///
+    /// # Panics
+    /// If C or a part of the epilogue has another size.
+    pub(super) fn into_sink(self, m: usize, n: usize, c: ElementsMut<'a>) -> Finish<'a> {
+        let whole =
+            |what: &str, len: usize, expected: usize| assert_eq!(len, expected, "{what} of a {m} x {n} product");
+        whole("C", c.len(), m * n);
+        self.bias.iter().for_each(|bias| whole("the bias", bias.len(), n));
+        self.u.iter().for_each(|u| whole("u", u.len(), m * n));
+        self.residual.iter().for_each(|(_, x)| whole("the residual", x.len(), m * n));
+        let Epilogue { scale, bias, activation, u, residual, accumulate } = self;
+        Finish { scale, bias, activation, u: u.map(Output::new), residual, accumulate, c: Output::new(c), n }
+    }
+}
+
 /// The epilogue with its outputs shared out among tasks.
 pub(super) struct Finish<'a> {
     pub(super) scale: f32,

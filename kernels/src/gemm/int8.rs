@@ -7,8 +7,9 @@
 //! The instruction multiplies signed bytes by unsigned ones, so q is packed as q + 128 and 128 times the sum of a's row is
 //! taken off again. Every unit computes the same integers, and what follows has one order: no bit depends on the level.
 
+use super::finish::{Finish, Output};
 use super::pack::LIFT;
-use super::{ElementsMut, Factor, Finish, Layout, Output, Precision, Right, Sink, Unit, run_into};
+use super::{ElementsMut, Factor, Layout, Precision, Right, Sink, Unit, run_into};
 use crate::cpu::Cores;
 use crate::isa::{Isa, multiversion};
 use crate::op::Activation;

@@ -29,7 +29,6 @@ use crate::isa::Isa;
 use ahead::Ahead;
 pub(crate) use ahead::prefetch;
 pub(crate) use finish::Sink;
-use finish::{Finish, Output};
 use pack::{Order, Part, Word, pack};
 use std::cell::RefCell;
 use vector::{COLS, Product, ROWS, Strip};
@@ -191,7 +190,7 @@ pub fn gemm(
     epilogue: Epilogue<'_>,
 ) {
     assert_ne!(precision, Precision::Int8, "sums of int8 need their scales: `gemm::int8::linear`");
-    run(cores, precision, Unit::choose(cores.isa, precision), shape, a, Right::Plain(b), c, epilogue);
+    run(cores, Unit::choose(cores.isa, precision), shape, a, Right::Plain(b), c, epilogue);
 }
 
 /// y [m, n] = x w^T for weights that [`pack_weights`] packed at this level, with what `epilogue` says.
@@ -206,8 +205,23 @@ pub fn product_packed(
     y: ElementsMut<'_>,
     epilogue: Epilogue<'_>,
 ) {
-    let unit = Unit::choose(cores.isa, Precision::Bf16);
-    run(cores, Precision::Bf16, unit, shape, x, Right::Packed(w), y, epilogue);
+    run(cores, Unit::choose(cores.isa, Precision::Bf16), shape, x, Right::Packed(w), y, epilogue);
+}
+
+/// [`gemm`] by dot products where the factors allow ([`product_of_few`]).
+///
+/// # Panics
+/// As [`gemm`].
+pub(crate) fn gemm_of_few(
+    cores: &Cores,
+    precision: Precision,
+    (m, n, k): (usize, usize, usize),
+    a: Factor<'_>,
+    b: Factor<'_>,
+    c: ElementsMut<'_>,
+    epilogue: Epilogue<'_>,
+) {
+    product_of_few(cores, precision, (m, n, k), a, b, &epilogue.into_sink(m, n, c));
 }
 
 /// C [m, n] = op(A) op(B) and nothing else.
@@ -238,28 +252,34 @@ pub(crate) fn product_into(
     sink: &dyn Sink,
 ) -> usize {
     let b = Right::Plain(b);
-    if few::fits(precision, shape.0, &a, &b) {
-        run_few(cores, shape, a, b, sink);
-        return few::COLS;
-    }
     let unit = Unit::choose(cores.isa, precision);
     run_into(cores, unit, shape, a, b, sink);
     unit.tile().1
 }
 
-/// A product that [`few::fits`].
-fn run_few(cores: &Cores, (m, n, k): (usize, usize, usize), a: Factor<'_>, b: Right<'_>, sink: &dyn Sink) {
-    a.check(m, k);
-    b.check(n, k);
-    if let Right::Plain(w) = b {
-        few::run(cores, (m, n, k), &a, &w, sink);
-    }
-}
-
-#[expect(clippy::too_many_arguments, reason = "the product's own parameters")]
-fn run(
+/// [`product_into`] by dot products where the factors allow: for few rows, whose number must not decide.
+///
+/// # Panics
+/// As [`gemm`].
+pub(crate) fn product_of_few(
     cores: &Cores,
     precision: Precision,
+    (m, n, k): (usize, usize, usize),
+    a: Factor<'_>,
+    b: Factor<'_>,
+    sink: &dyn Sink,
+) -> usize {
+    if !few::fits(precision, &a, &Right::Plain(b)) {
+        return product_into(cores, precision, (m, n, k), a, b, sink);
+    }
+    a.check(m, k);
+    b.check(k, n);
+    few::run(cores, (m, n, k), &a, &b, sink);
+    few::COLS
+}
+
+fn run(
+    cores: &Cores,
     unit: Unit,
     (m, n, k): (usize, usize, usize),
     a: Factor<'_>,
@@ -267,19 +287,7 @@ fn run(
     c: ElementsMut<'_>,
     epilogue: Epilogue<'_>,
 ) {
-    let whole = |what: &str, len: usize, expected: usize| assert_eq!(len, expected, "{what} of a {m} x {n} product");
-    whole("C", c.len(), m * n);
-    epilogue.bias.iter().for_each(|bias| whole("the bias", bias.len(), n));
-    epilogue.u.iter().for_each(|u| whole("u", u.len(), m * n));
-    epilogue.residual.iter().for_each(|(_, x)| whole("the residual", x.len(), m * n));
-    let Epilogue { scale, bias, activation, u, residual, accumulate } = epilogue;
-    let (u, c) = (u.map(Output::new), Output::new(c));
-    let finish = Finish { scale, bias, activation, u, residual, accumulate, c, n };
-    if few::fits(precision, m, &a, &b) {
-        run_few(cores, (m, n, k), a, b, &finish);
-    } else {
-        run_into(cores, unit, (m, n, k), a, b, &finish);
-    }
+    run_into(cores, unit, (m, n, k), a, b, &epilogue.into_sink(m, n, c));
 }
 
 fn run_into(cores: &Cores, unit: Unit, (m, n, k): (usize, usize, usize), a: Factor<'_>, b: Right<'_>, sink: &dyn Sink) {

@@ -60,9 +60,7 @@ fn tiled(
     c: ElementsMut<'_>,
     epilogue: Epilogue<'_>,
 ) {
-    let Epilogue { scale, bias, activation, u, residual, accumulate } = epilogue;
-    let (u, c) = (u.map(Output::new), Output::new(c));
-    run_into(cores, unit, (m, n, k), a, b, &Finish { scale, bias, activation, u, residual, accumulate, c, n });
+    run_into(cores, unit, (m, n, k), a, b, &epilogue.into_sink(m, n, c));
 }
 
 /// Every unit that can be tested here: those of each level, and the tile unit in loops.
@@ -231,7 +229,7 @@ fn packed_weights_fit_the_order_of_tiles() {
 
 #[test]
 fn few_rows_equal_the_f64_product_and_threads_change_no_bit() {
-    for (m, n, k) in [(1, 1, 1), (1, 100, 64), (3, 49, 770), (4, 200, 333)] {
+    for (m, n, k) in [(1, 1, 1), (1, 100, 64), (3, 49, 770), (17, 200, 333)] {
         let (x, w, bias) = (random(m * k, 1), random(n * k, 2), random(n, 3));
         let (x_half, w_half) = (halves(&x), halves(&w));
         let full = |x: &[f32]| x.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
@@ -244,11 +242,11 @@ fn few_rows_equal_the_f64_product_and_threads_change_no_bit() {
                 (Precision::Bf16, Elements::Bf16(&x_half), Elements::Bf16(&w_half), &rounded),
             ] {
                 let (x, w) = (Factor::new(x, k, Layout::Normal), Factor::new(w, k, Layout::Transposed));
-                assert!(few::fits(precision, m, &x, &Right::Plain(w)));
+                assert!(few::fits(precision, &x, &Right::Plain(w)));
                 let run = |threads| {
                     let mut y = vec![f32::NAN; m * n];
                     let epilogue = Epilogue { bias: Some(&bias), ..Epilogue::default() };
-                    gemm(&cores(threads, isa), precision, (m, n, k), x, w, ElementsMut::F32(&mut y), epilogue);
+                    gemm_of_few(&cores(threads, isa), precision, (m, n, k), x, w, ElementsMut::F32(&mut y), epilogue);
                     y
                 };
                 let y = run(1);

@@ -2,7 +2,7 @@
 
 use super::Head;
 use crate::cpu::Cores;
-use crate::gemm::{Elements, Factor, Layout, Sink, product_into};
+use crate::gemm::{Elements, Factor, Layout, Sink, product_into, product_of_few};
 use crate::isa::{Isa, multiversion};
 use crate::math::{exp, max};
 use crate::ops::cross_entropy::sum_of;
@@ -30,6 +30,7 @@ pub(super) struct Parts<'a> {
 pub(super) fn measure<X: Real>(
     cores: &Cores,
     head: Head<'_, X>,
+    few: bool,
     x: &[X],
     inverse: f32,
     targets: Option<(&[u32], &mut [f32])>,
@@ -48,7 +49,8 @@ where
         targets: targets.map(|(targets, logits)| (targets, Pieces::new(logits))),
     };
     let (rows, w) = (Factor::new(x, d, Layout::Normal), Factor::new(head.w, d, Layout::Transposed));
-    product_into(cores, Elements::from(head.w).precision(), (x.len() / d, v, d), rows, w, &sink)
+    let product = if few { product_of_few } else { product_into };
+    product(cores, Elements::from(head.w).precision(), (x.len() / d, v, d), rows, w, &sink)
 }
 
 impl Sink for Parts<'_> {

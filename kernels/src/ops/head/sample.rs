@@ -25,12 +25,14 @@ pub struct Scratch<'a, X> {
     pub parts: &'a mut [f32],
 }
 
-/// ids, log_p and entropy `[..]` of the rows of x `[.., d]` whose flag is not zero; 0 for the others.
+/// ids, log_p and entropy `[..]` of the rows of x `[.., d]` whose flag is not zero; 0 for the others. `few` asks
+/// for dot products.
 #[expect(clippy::too_many_arguments, reason = "the op's parameters, reads and writes")]
 pub fn sample<X: Real>(
     cores: &Cores,
     head: Head<'_, X>,
     (stream, temperature): (u32, f32),
+    few: bool,
     x: &[X],
     live: &[u32],
     rng: &[u32],
@@ -52,7 +54,7 @@ pub fn sample<X: Real>(
     let stride = parts(head.v()) * NUMBERS;
     let used = &mut numbers_of_parts[..rows.len() * stride];
     let inverse = if temperature == 0.0 { 1.0 } else { 1.0 / temperature };
-    let width = measure(cores, head, x, inverse, None, used);
+    let width = measure(cores, head, few, x, inverse, None, used);
     let count = head.v().div_ceil(width) * NUMBERS;
     let seed = u64::from(rng[0]) | u64::from(rng[1]) << 32;
     let drawn = &mut drawn[..rows.len() * 3];

@@ -58,7 +58,7 @@ pub fn forward<X: Real>(
     if !rows.is_empty() {
         let stride = parts(head.v()) * NUMBERS;
         let used = &mut numbers_of_parts[..rows.len() * stride];
-        let width = measure(cores, head, x, 1.0, Some((targets, &mut *logits)), used);
+        let width = measure(cores, head, false, x, 1.0, Some((targets, &mut *logits)), used);
         let count = head.v().div_ceil(width) * NUMBERS;
         cores.pool.rows(joined, 2, GRAIN, |first, joined| {
             for (i, joined) in (first..).zip(joined.chunks_exact_mut(2)) {

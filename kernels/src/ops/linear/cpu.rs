@@ -1,15 +1,18 @@
 use crate::cpu::Cores;
-use crate::gemm::{Elements, ElementsMut, Epilogue, Factor, Layout, gemm, product, product_into, product_packed};
+use crate::gemm::{
+    Elements, ElementsMut, Epilogue, Factor, Layout, gemm, gemm_of_few, product, product_into, product_packed,
+};
 use crate::op::{Activation, AdamW, Rows};
 use crate::ops::adamw::{State, Tiles};
 use crate::ops::add_rows;
 use galatea_tensor::bf16;
 
-/// y = act(x w^T + b) for rows of `i`; `u` receives x w^T + b where an activation is asked.
+/// y = act(x w^T + b) for rows of `i`; `u` receives x w^T + b where an activation is asked. `few` asks for dot products.
 #[expect(clippy::too_many_arguments, reason = "the op's parameters, reads and writes")]
 pub fn forward(
     cores: &Cores,
     activation: Activation,
+    few: bool,
     i: usize,
     x: Elements<'_>,
     w: Elements<'_>,
@@ -20,7 +23,8 @@ pub fn forward(
     let (n, o) = (x.len() / i, w.len() / i);
     let (precision, x) = (w.precision(), Factor::new(x, i, Layout::Normal));
     let w = Factor::new(w, i, Layout::Transposed);
-    gemm(cores, precision, (n, o, i), x, w, y, Epilogue { bias, activation, u, ..Epilogue::default() });
+    let product = if few { gemm_of_few } else { gemm };
+    product(cores, precision, (n, o, i), x, w, y, Epilogue { bias, activation, u, ..Epilogue::default() });
 }
 
 /// y = act(x w^T + b) for rows of `i` and `o` packed rows of weights.
