@@ -152,7 +152,7 @@ mod tests {
             let options = options(arguments).expect("no names are missing");
             ROWS.iter().filter(|(name, _)| options.wants(name)).count()
         };
-        assert_eq!([wanted(&[]), wanted(&["step/2x"]), wanted(&["gemm"]), wanted(&["--noplot"])], [4, 2, 0, 4]);
+        assert_eq!([wanted(&[]), wanted(&["step/2x"]), wanted(&["gemm"]), wanted(&["--noplot"])], [5, 2, 0, 5]);
     }
 
     #[test]
