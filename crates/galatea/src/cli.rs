@@ -60,6 +60,7 @@ impl Cli {
     /// # Errors
     /// Whatever stopped it; [`crate::failure::report`] tells the user.
     pub(crate) fn run(self) -> anyhow::Result<()> {
+        crate::machine::check()?;
         match self.command {
             Command::Demo(args) => commands::demo::run(args),
             Command::Train(args) => commands::train::run(&args),

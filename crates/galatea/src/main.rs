@@ -5,6 +5,7 @@ mod automatic;
 mod cli;
 mod commands;
 mod failure;
+mod machine;
 mod plans;
 mod settings;
 mod spelling;

@@ -49,6 +49,8 @@ const PANELS_AT_ONCE: usize = 16;
 const WAITING: usize = TASK_ROWS * PANELS;
 /// Fewer tasks than this are cut smaller, so that a few threads share a small product evenly.
 const TASKS: usize = 12;
+/// ... in columns. Fewer than this are cut in rows too, which then share a packed panel among fewer.
+const ROW_TASKS: usize = 6;
 
 /// What computes a tile of C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,7 +137,7 @@ impl Blocking {
         while tasks(rows, panels) < TASKS && panels > 1 {
             panels -= 1;
         }
-        while (tasks(rows, panels) < TASKS && rows > 2 * tile_rows) || (k > depth && rows * panels > WAITING) {
+        while (tasks(rows, panels) < ROW_TASKS && rows > 2 * tile_rows) || (k > depth && rows * panels > WAITING) {
             rows /= 2;
         }
         Self { rows, cols: panels * tile_cols, depth }
