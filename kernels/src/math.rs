@@ -106,7 +106,7 @@ pub fn sum(len: usize, f: impl Fn(usize) -> f32) -> f32 {
     lanes[0]
 }
 
-/// K sums over the elements of three slices of one length, in [`LANES`] lanes and then pairwise: the order depends on the
+/// K sums over the elements of three slices of one length, in `LANES` lanes and then pairwise: the order depends on the
 /// length alone.
 #[inline(always)]
 pub fn sums<const K: usize, X: Real, Y: Real, Z: Real>(
