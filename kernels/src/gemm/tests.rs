@@ -50,19 +50,6 @@ fn truth((m, n, k): (usize, usize, usize), a: &[f64], la: Layout, b: &[f64], lb:
     (0..m).flat_map(|i| (0..n).map(move |j| (i, j))).map(|(i, j)| cell(i, j)).collect()
 }
 
-/// A product by tiles, however few rows it has.
-fn tiled(
-    cores: &Cores,
-    unit: Unit,
-    (m, n, k): (usize, usize, usize),
-    a: Factor<'_>,
-    b: Right<'_>,
-    c: ElementsMut<'_>,
-    epilogue: Epilogue<'_>,
-) {
-    run_into(cores, unit, (m, n, k), a, b, &epilogue.into_sink(m, n, c));
-}
-
 /// Every unit that can be tested here: those of each level, and the tile unit in loops.
 fn units() -> Vec<(Isa, Unit, Precision)> {
     let of = |isa, precision| (isa, Unit::choose(isa, precision), precision);
@@ -104,7 +91,7 @@ fn every_layout_size_type_and_unit_equals_the_f64_product() {
                 let truth = if precision == Precision::F32 && !any_half { &exact } else { &rounded };
                 let (fa, fb) = (Factor::new(a, stride(la, m, k), la), Factor::new(b, stride(lb, k, n), lb));
                 let mut c = vec![f32::NAN; m * n];
-                tiled(&cores(2, isa), unit, shape, fa, Right::Plain(fb), ElementsMut::F32(&mut c), Epilogue::default());
+                run(&cores(2, isa), unit, shape, fa, Right::Plain(fb), ElementsMut::F32(&mut c), Epilogue::default());
                 // Rounding of a sum of k products grows with the root of k.
                 let bound = 8e-6 * (k as f64).sqrt();
                 for (c, truth) in c.iter().zip(truth) {
@@ -150,8 +137,8 @@ fn a_bf16_output_is_the_f32_one_rounded() {
     for (isa, unit, _) in units() {
         let (mut full, mut half) = (vec![0.0; m * n], vec![bf16::NAN; m * n]);
         let (fa, fb) = (Factor::new(&a[..], k, Layout::Normal), Factor::new(&b[..], n, Layout::Normal));
-        tiled(&cores(1, isa), unit, (m, n, k), fa, Right::Plain(fb), ElementsMut::F32(&mut full), Epilogue::default());
-        tiled(&cores(1, isa), unit, (m, n, k), fa, Right::Plain(fb), ElementsMut::Bf16(&mut half), Epilogue::default());
+        run(&cores(1, isa), unit, (m, n, k), fa, Right::Plain(fb), ElementsMut::F32(&mut full), Epilogue::default());
+        run(&cores(1, isa), unit, (m, n, k), fa, Right::Plain(fb), ElementsMut::Bf16(&mut half), Epilogue::default());
         assert_eq!(halves(&full), half, "{isa:?} {unit:?}");
     }
 }
@@ -161,10 +148,10 @@ fn the_number_of_threads_changes_no_bit() {
     for (m, n, k) in [(300, 200, 500), (2000, 40, 900)] {
         let (a, b) = (random(m * k, 1), random(k * n, 2));
         for (isa, unit, _) in units() {
-            let run = |threads| {
+            let with = |threads| {
                 let mut c = vec![0.0; m * n];
                 let (fa, fb) = (Factor::new(&a[..], k, Layout::Normal), Factor::new(&b[..], n, Layout::Normal));
-                tiled(
+                run(
                     &cores(threads, isa),
                     unit,
                     (m, n, k),
@@ -175,7 +162,7 @@ fn the_number_of_threads_changes_no_bit() {
                 );
                 c
             };
-            assert_eq!(run(1), run(3), "{isa:?} {unit:?}");
+            assert_eq!(with(1), with(3), "{isa:?} {unit:?}");
         }
     }
 }
@@ -188,7 +175,7 @@ fn what_is_not_finite_reaches_its_rows_alone() {
     for (isa, unit, _) in units() {
         let mut c = vec![0.0; m * n];
         let (fa, fb) = (Factor::new(&a[..], k, Layout::Normal), Factor::new(&b[..], n, Layout::Normal));
-        tiled(&cores(1, isa), unit, (m, n, k), fa, Right::Plain(fb), ElementsMut::F32(&mut c), Epilogue::default());
+        run(&cores(1, isa), unit, (m, n, k), fa, Right::Plain(fb), ElementsMut::F32(&mut c), Epilogue::default());
         assert!(c.iter().enumerate().all(|(at, x)| x.is_nan() == (at / n == 3)), "{isa:?} {unit:?}");
     }
 }
@@ -204,7 +191,7 @@ fn packed_weights_give_the_bits_of_weights_as_they_lie() {
             let x = Factor::new(&x[..], k, Layout::Normal);
             let (unit, w) = (Unit::choose(isa, Precision::Bf16), Factor::new(&w[..], k, Layout::Transposed));
             let out = ElementsMut::F32(&mut plain);
-            tiled(&cores(2, isa), unit, (m, n, k), x, Right::Plain(w), out, Epilogue::default());
+            run(&cores(2, isa), unit, (m, n, k), x, Right::Plain(w), out, Epilogue::default());
             product_packed(&cores(2, isa), (m, n, k), x, &words, ElementsMut::F32(&mut packed), Epilogue::default());
             assert_eq!(plain, packed, "{isa:?} {m}x{n}x{k}");
         }
@@ -222,7 +209,7 @@ fn packed_weights_fit_the_order_of_tiles() {
     let (mut plain, mut packed) = (vec![0.0; m * n], vec![f32::NAN; m * n]);
     let by_row = Right::Plain(Factor::new(&w[..], k, Layout::Transposed));
     for (b, c) in [(by_row, &mut plain), (Right::Packed(&words), &mut packed)] {
-        tiled(&cores(2, Isa::detect()), unit, (m, n, k), x, b, ElementsMut::F32(c), Epilogue::default());
+        run(&cores(2, Isa::detect()), unit, (m, n, k), x, b, ElementsMut::F32(c), Epilogue::default());
     }
     assert_eq!(plain, packed);
 }
@@ -243,14 +230,14 @@ fn few_rows_equal_the_f64_product_and_threads_change_no_bit() {
             ] {
                 let (x, w) = (Factor::new(x, k, Layout::Normal), Factor::new(w, k, Layout::Transposed));
                 assert!(few::fits(precision, &x, &Right::Plain(w)));
-                let run = |threads| {
+                let with = |threads| {
                     let mut y = vec![f32::NAN; m * n];
                     let epilogue = Epilogue { bias: Some(&bias), ..Epilogue::default() };
                     gemm_of_few(&cores(threads, isa), precision, (m, n, k), x, w, ElementsMut::F32(&mut y), epilogue);
                     y
                 };
-                let y = run(1);
-                assert_eq!(y, run(3), "{isa:?} {precision:?}");
+                let y = with(1);
+                assert_eq!(y, with(3), "{isa:?} {precision:?}");
                 for (at, (y, truth)) in y.iter().zip(truth).enumerate() {
                     let truth = truth + f64::from(bias[at % n]);
                     assert!(
