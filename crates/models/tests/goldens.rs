@@ -1,9 +1,9 @@
 //! The two models against the original implementations, tensor by tensor.
 
 use galatea_autograd::{DType, Part, Recorder, Session, Var};
+use galatea_fixtures::{Fixture, relative_to_max};
 use galatea_kernels::Cpu;
 use galatea_models::{Dit, Encoder, Model, Norm, NormPlace, Positions, TimeInput};
-use galatea_testkit::{Fixture, relative_to_max};
 use std::path::Path;
 
 fn fixture(name: &str) -> Fixture {

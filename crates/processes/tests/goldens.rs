@@ -4,10 +4,10 @@
 mod common;
 
 use common::{assert_close, fixture, rows};
+use galatea_fixtures::Fixture;
 use galatea_processes::objectives::{d3pm, flow, masked, score_entropy, softmax, uniform};
 use galatea_processes::{Categorical, Limit};
 use galatea_schedules::{AnySchedule, Geometric, Linear, LogLinear, Schedule};
-use galatea_testkit::Fixture;
 
 fn softmaxed(logits: &[f64]) -> Vec<f64> {
     let mut p = logits.to_vec();

@@ -4,10 +4,10 @@
 mod common;
 
 use common::{assert_close, fixture, rows};
+use galatea_fixtures::relative;
 use galatea_processes::objectives::d3pm;
 use galatea_processes::{Categorical, Dense, Limit};
 use galatea_schedules::Betas;
-use galatea_testkit::relative;
 use ndarray::Array2;
 
 fn d3pm_process(name: &str) -> Categorical {

@@ -4,11 +4,11 @@
 mod common;
 
 use common::{assert_close, fixture, rows};
+use galatea_fixtures::relative;
 use galatea_processes::objectives::rounding::Rounding;
 use galatea_processes::objectives::{bound, d3pm, embedding};
 use galatea_processes::{Gaussian, Variance};
 use galatea_schedules::{Betas, Schedule, Spacing};
-use galatea_testkit::relative;
 use ndarray::{Array1, Array2};
 
 #[test]

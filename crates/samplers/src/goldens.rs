@@ -3,9 +3,9 @@
 use crate::ancestral::Reverse;
 use crate::draws::{At, Draws, stream};
 use crate::*;
+use galatea_fixtures::Fixture;
 use galatea_processes::{Categorical, Denoiser, EmbeddingDenoiser, Limit, Variance};
 use galatea_schedules::{Linear, LogLinear, Schedule, grid};
-use galatea_testkit::Fixture;
 use ndarray::{Array2, ArrayRef2, ArrayRef3, Ix2, Ix3};
 use std::convert::Infallible;
 

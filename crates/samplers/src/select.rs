@@ -117,7 +117,7 @@ fn ranked(scores: &[f64]) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use galatea_testkit::Fixture;
+    use galatea_fixtures::Fixture;
     use proptest::prelude::*;
 
     fn scores() -> impl Strategy<Value = Vec<f64>> {

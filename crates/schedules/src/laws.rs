@@ -1,7 +1,7 @@
 //! The laws that every schedule obeys.
 
 use crate::*;
-use galatea_testkit::derivative;
+use galatea_fixtures::derivative;
 use proptest::prelude::*;
 
 fn all() -> Vec<AnySchedule> {

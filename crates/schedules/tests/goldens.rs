@@ -1,8 +1,8 @@
 //! The tables of the original implementations.
 #![allow(missing_docs, reason = "tests are named after what they check")]
 
+use galatea_fixtures::{Fixture, relative};
 use galatea_schedules::*;
-use galatea_testkit::{Fixture, relative};
 
 fn fixture(name: &str) -> Fixture {
     Fixture::read(format!("{}/tests/fixtures/{name}.safetensors", env!("CARGO_MANIFEST_DIR")))
@@ -203,7 +203,7 @@ fn md4_grids() {
         let column = |f: &dyn Fn(f64) -> f64| times.iter().map(|&t| f(t)).collect::<Vec<f64>>();
         let check = |what: &str, found: Vec<f64>, tolerance: f64| {
             let expected = golden.vec(&format!("{name}.{what}"));
-            let error = galatea_testkit::relative_to_max(&found, &expected);
+            let error = galatea_fixtures::relative_to_max(&found, &expected);
             assert!(error <= tolerance, "{name}.{what}: {error:e}");
         };
         check("alpha", column(&|t| schedule.alpha_bar(t)), 1e-6);

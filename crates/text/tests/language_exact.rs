@@ -1,7 +1,7 @@
 //! The exact sources against brute force, against each other's formulas, and against their own samples.
 
+use galatea_fixtures::{derivative, relative_to_max};
 use galatea_random::Philox;
-use galatea_testkit::{derivative, relative_to_max};
 use galatea_text::language::{Error, ExactModel, Level, MarkovChain, Role, StoryLanguage, Sudoku4};
 use ndarray::{Array2, arr1, arr2};
 

@@ -10,11 +10,13 @@ enum Layer {
     Only(&'static [&'static str]),
     /// Every published member.
     Published,
-    /// Every member but the test kit.
+    /// Every member but those that serve tests.
     Anything,
+    /// Every published member, and the fixtures.
+    Tests,
 }
 
-const LAYERS: [(&str, Layer); 14] = [
+const LAYERS: [(&str, Layer); 15] = [
     ("galatea-random", Layer::Only(&[])),
     ("galatea-schedules", Layer::Only(&[])),
     ("galatea-processes", Layer::Only(&["schedules", "random"])),
@@ -39,12 +41,15 @@ const LAYERS: [(&str, Layer); 14] = [
         ]),
     ),
     ("galatea", Layer::Published),
-    (TESTKIT, Layer::Only(&[])),
+    (FIXTURES, Layer::Only(&[])),
+    (TESTKIT, Layer::Tests),
     ("galatea-benches", Layer::Anything),
     ("xtask", Layer::Only(&[])),
 ];
 
-/// Serves tests only, so nothing is built with it.
+/// Serves tests only, so nothing but the test kit is built with it.
+const FIXTURES: &str = "galatea-fixtures";
+/// Holds everything against the originals' numbers, so nothing is built with it.
 const TESTKIT: &str = "galatea-testkit";
 
 /// The column of f64 and ndarray.
@@ -98,7 +103,8 @@ fn allowed(layer: Layer, target: &Package) -> bool {
     match layer {
         Layer::Only(names) => names.iter().any(|name| target.name.strip_prefix("galatea-") == Some(*name)),
         Layer::Published => target.published,
-        Layer::Anything => target.name != TESTKIT,
+        Layer::Anything => ![FIXTURES, TESTKIT].contains(&target.name.as_str()),
+        Layer::Tests => target.published || target.name == FIXTURES,
     }
 }
 
@@ -133,7 +139,7 @@ mod tests {
         Package {
             name: name.to_owned(),
             folder: name.to_owned(),
-            published: !["galatea-testkit", "galatea-benches", "xtask"].contains(&name),
+            published: ![FIXTURES, TESTKIT, "galatea-benches", "xtask"].contains(&name),
             dependencies: dependencies.iter().map(ToString::to_string).collect(),
             ..Package::default()
         }
@@ -162,10 +168,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_built_with_the_test_kit() {
+    fn nothing_is_built_with_what_serves_tests() {
         for (name, _) in LAYERS.iter().filter(|(name, _)| *name != TESTKIT) {
-            assert_eq!(messages(name, &[TESTKIT]), [format!("{name} must not be built with {TESTKIT}")]);
+            for tests in [FIXTURES, TESTKIT] {
+                assert_eq!(messages(name, &[tests]), [format!("{name} must not be built with {tests}")]);
+            }
         }
+        assert_eq!(messages(TESTKIT, &[FIXTURES, "galatea-samplers"]), Vec::<String>::new());
     }
 
     #[test]

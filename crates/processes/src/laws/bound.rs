@@ -3,8 +3,8 @@ use crate::objectives::bound;
 use crate::objectives::rounding::Rounding;
 use crate::objectives::softmax;
 use crate::{Gaussian, Variance};
+use galatea_fixtures::derivative;
 use galatea_schedules::{Cosine, LinearBeta, LinearLogSnr, Schedule};
-use galatea_testkit::derivative;
 use ndarray::array;
 use proptest::prelude::*;
 

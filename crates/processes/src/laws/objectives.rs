@@ -4,8 +4,8 @@ use crate::objectives::{
     Batch, batch, d3pm, embedding, flow, log_sum_exp, masked, rounding, score_entropy, softmax, uniform,
 };
 use crate::{Categorical, Limit};
+use galatea_fixtures::derivative;
 use galatea_schedules::{Linear, LogLinear, Schedule, Sine, Squeeze};
-use galatea_testkit::derivative;
 use ndarray::{Array1, Array2, Array3, array};
 use proptest::prelude::*;
 

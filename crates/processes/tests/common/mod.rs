@@ -1,6 +1,6 @@
 //! What the comparisons with the originals share.
 
-use galatea_testkit::{Fixture, relative_to_max};
+use galatea_fixtures::{Fixture, relative_to_max};
 
 pub(crate) fn fixture(name: &str) -> Fixture {
     Fixture::read(format!("{}/tests/fixtures/{name}.safetensors", env!("CARGO_MANIFEST_DIR")))

@@ -186,7 +186,7 @@ fn a_loaded_file_keeps_its_special_ids() {
 fn gpt2_file_gives_gpt2_ids() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/gpt2_tokenizer.json");
     if !path.exists() {
-        galatea_testkit::skipped(&format!("gpt2_file_gives_gpt2_ids, no {}", path.display()));
+        galatea_fixtures::skipped(&format!("gpt2_file_gives_gpt2_ids, no {}", path.display()));
         return;
     }
     let gpt2 = AnyTokenizer::load(&path).expect("GPT-2's vocabulary");

@@ -2,7 +2,7 @@ use super::reference;
 use crate::cases::{Host, both, check, run};
 use crate::isa::Isa;
 use crate::op::{Activation, Op};
-use galatea_testkit::derivative;
+use galatea_fixtures::derivative;
 use proptest::prelude::*;
 
 /// An exponential of 2e-7 behind a quotient and a product.

@@ -1,6 +1,6 @@
 //! The independent truth of every gradient: finite differences of the forward reference.
 
-use galatea_testkit::derivative;
+use galatea_fixtures::derivative;
 
 /// Checks `gradients` (one a tensor of `inputs`, in the same order) of L = sum_i dy_i forward(inputs)_i, element by
 /// element.

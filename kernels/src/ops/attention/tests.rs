@@ -142,8 +142,8 @@ fn large_scores_do_not_overflow() {
         let found = run(Isa::detect(), 2, plain(2, Full, false), &[Host::f32(&[1, len, 3 * d], qkv.clone())], &[]);
         let qkv: Vec<f64> = qkv.into_iter().map(f64::from).collect();
         let (y, lse) = reference::forward(dims, &qkv, None, None);
-        assert!(galatea_testkit::relative_to_max(&found[0], &y) < TOLERANCE);
-        assert!(galatea_testkit::relative_to_max(&found[1], &lse) < TOLERANCE);
+        assert!(galatea_fixtures::relative_to_max(&found[0], &y) < TOLERANCE);
+        assert!(galatea_fixtures::relative_to_max(&found[1], &lse) < TOLERANCE);
     }
 }
 
@@ -259,7 +259,7 @@ fn padding_moves_no_dropped_weight() {
         y.chunks(len * width / 3).flat_map(|y| y[..40 * width / 3].to_vec()).collect::<Vec<_>>()
     };
     for len in [41, 77, 300] {
-        assert!(galatea_testkit::relative_to_max(&attend(len), &attend(40)) < TOLERANCE, "{len}");
+        assert!(galatea_fixtures::relative_to_max(&attend(len), &attend(40)) < TOLERANCE, "{len}");
     }
 }
 
@@ -325,7 +325,7 @@ proptest! {
         let turned: Vec<f64> = attend(&rows);
         let mut expected: Vec<&[f64]> = y.chunks(d).collect();
         expected.rotate_left(shift % len);
-        prop_assert!(galatea_testkit::relative_to_max(&turned, &expected.concat()) < TOLERANCE);
+        prop_assert!(galatea_fixtures::relative_to_max(&turned, &expected.concat()) < TOLERANCE);
     }
 
     #[test]
@@ -384,7 +384,7 @@ fn steps_by_a_cache_equal_the_whole_sequence() {
                 found.truncate(3);
                 let y = found.pop().expect("y comes after the caches");
                 let expected: Vec<f64> = new(past, past + n, d, &truth).into_iter().map(f64::from).collect();
-                let error = galatea_testkit::relative_to_max(&y, &expected);
+                let error = galatea_fixtures::relative_to_max(&y, &expected);
                 let bound = if round { BF16 } else { TOLERANCE };
                 assert!(error < bound, "{whole:?}, {n} after {past}: {error}");
                 let cache = |x: &Vec<f64>| Host::f32(&[b, capacity, kept], x.iter().map(|&x| x as f32).collect());

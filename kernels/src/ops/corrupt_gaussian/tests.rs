@@ -2,7 +2,7 @@ use super::reference;
 use crate::cases::{Host, both, check, run};
 use crate::isa::Isa;
 use crate::op::Op;
-use galatea_testkit::derivative;
+use galatea_fixtures::derivative;
 
 /// The angle of a Box-Muller pair is rounded at 2 pi (2.4e-7), times a radius of at most 5.8.
 const TOLERANCE: f64 = 1.5e-6;

@@ -2,7 +2,7 @@ use super::reference;
 use crate::cases::{Host, check, run};
 use crate::isa::Isa;
 use crate::op::Op;
-use galatea_testkit::derivative;
+use galatea_fixtures::derivative;
 use proptest::prelude::*;
 
 /// An exponential of 2e-7 and sums in sixteen lanes of f32.

@@ -52,7 +52,7 @@ fn the_inverse_turns_back() {
             .remove(0)
     };
     let back = turn(turn(qkv.f64(), false), true);
-    assert!(galatea_testkit::relative_to_max(&back, &qkv.f64()) < 1e-6);
+    assert!(galatea_fixtures::relative_to_max(&back, &qkv.f64()) < 1e-6);
 }
 
 /// What the rotation is for: q_i . k_j depends on the positions through i - j alone.

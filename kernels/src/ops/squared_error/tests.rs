@@ -1,7 +1,7 @@
 use super::reference;
 use crate::cases::{Host, both, check};
 use crate::op::Op;
-use galatea_testkit::derivative;
+use galatea_fixtures::derivative;
 
 /// A sum of squares in sixteen lanes of f32: some ten roundings.
 const TOLERANCE: f64 = 1e-6;

@@ -3,7 +3,7 @@ use super::reference;
 use crate::cases::{Host, check, run};
 use crate::isa::Isa;
 use crate::op::Op;
-use galatea_testkit::derivative;
+use galatea_fixtures::derivative;
 use proptest::prelude::*;
 
 /// Exponentials of 2e-7, logarithms of 2e-7, sums in sixteen lanes of f32.
