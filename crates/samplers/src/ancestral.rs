@@ -183,12 +183,7 @@ impl<D: Denoiser> Iterator for Ancestral<D> {
     type Item = Result<Canvas, Failure<D::Error>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.failed {
-            return None;
-        }
-        let (here, there, removal) = self.next_step()?;
-        let step = self.step(here, there, removal);
-        self.failed = step.is_err();
+        let step = self.advance()?;
         Some(step.map(|()| self.tokens.canvas.clone()))
     }
 }
@@ -198,6 +193,16 @@ impl<D: Denoiser> Sampler for Ancestral<D> {
 
     fn canvas(&self) -> &Canvas {
         &self.tokens.canvas
+    }
+
+    fn advance(&mut self) -> Option<Result<(), Failure<D::Error>>> {
+        if self.failed {
+            return None;
+        }
+        let (here, there, removal) = self.next_step()?;
+        let step = self.step(here, there, removal);
+        self.failed = step.is_err();
+        Some(step)
     }
 }
 

@@ -25,13 +25,17 @@ pub struct Canvas {
 
 /// A sampler is an iterator over canvases: each `next` takes one step, so a caller can watch, stop or edit in between.
 ///
-/// The iterator ends when the text is done, or after the first failure.
+/// The iterator ends when the text is done, or after the first failure. `next` hands out a copy of the canvas;
+/// [`advance`](Self::advance) takes the same step without one, and after the first step without any allocation.
 pub trait Sampler: Iterator<Item = Result<Canvas, Failure<Self::DenoiserError>>> {
     /// The error of the denoiser inside.
     type DenoiserError;
 
     /// The present canvas; before the first step, the noise (or the masks) and the fixed tokens.
     fn canvas(&self) -> &Canvas;
+
+    /// Takes one step; `None` when the text is done, or after a failure.
+    fn advance(&mut self) -> Option<Result<(), Failure<Self::DenoiserError>>>;
 
     /// Takes every step that is left and returns the last canvas.
     ///
@@ -41,8 +45,8 @@ pub trait Sampler: Iterator<Item = Result<Canvas, Failure<Self::DenoiserError>>>
     where
         Self: Sized,
     {
-        for canvas in &mut self {
-            canvas?;
+        while let Some(step) = self.advance() {
+            step?;
         }
         Ok(self.canvas().clone())
     }

@@ -299,12 +299,7 @@ impl<D: EmbeddingDenoiser> Iterator for Embedding<D> {
     type Item = Result<Canvas, Failure<D::Error>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (levels, i) = (self.levels.as_slice(), self.canvas.step);
-        if self.failed || i >= self.levels.steps() {
-            return None;
-        }
-        let step = self.step(levels[i], levels[i + 1]);
-        self.failed = step.is_err();
+        let step = self.advance()?;
         Some(step.map(|()| self.canvas.clone()))
     }
 }
@@ -314,5 +309,15 @@ impl<D: EmbeddingDenoiser> Sampler for Embedding<D> {
 
     fn canvas(&self) -> &Canvas {
         &self.canvas
+    }
+
+    fn advance(&mut self) -> Option<Result<(), Failure<D::Error>>> {
+        let (levels, i) = (self.levels.as_slice(), self.canvas.step);
+        if self.failed || i >= self.levels.steps() {
+            return None;
+        }
+        let step = self.step(levels[i], levels[i + 1]);
+        self.failed = step.is_err();
+        Some(step)
     }
 }

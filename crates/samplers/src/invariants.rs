@@ -54,8 +54,18 @@ fn fixed_tokens() -> impl Strategy<Value = Fixed> {
 }
 
 fn filter_options() -> impl Strategy<Value = Filter> {
-    (prop_oneof![Just(0.0), Just(1.0), 0.2f64..2.0], prop_oneof![Just(1.0), 0.1f64..1.0])
-        .prop_map(|(temperature, top_p)| Filter { temperature, top_p, forbidden: vec![] })
+    let nucleus = prop_oneof![Just(Nucleus::Reaching), Just(Nucleus::Within)];
+    let (temperature, top_p) = (prop_oneof![Just(0.0), Just(1.0), 0.2f64..2.0], prop_oneof![Just(1.0), 0.1f64..1.0]);
+    (temperature, top_p, nucleus, proptest::option::of(1usize..5), 0.0f64..0.9).prop_map(
+        |(temperature, top_p, nucleus, top_k, min_p)| Filter {
+            temperature,
+            top_p,
+            nucleus,
+            top_k,
+            min_p,
+            ..Filter::default()
+        },
+    )
 }
 
 fn selections() -> impl Strategy<Value = Selection> {

@@ -31,7 +31,7 @@ pub use canvas::{Canvas, Sampler};
 pub use draws::stream;
 pub use embedding::{Clamp, Embedding, EmbeddingOptions, Known, Method};
 pub use error::{Error, Failure};
-pub use filter::Filter;
+pub use filter::{Filter, Nucleus};
 pub use fixed::Fixed;
 pub use levels::{Level, Levels};
 pub use rounding::Rounding;

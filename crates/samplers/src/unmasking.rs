@@ -246,11 +246,7 @@ impl<D: Denoiser> Iterator for Unmasking<D> {
     type Item = Result<Canvas, Failure<D::Error>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.failed || !self.find_block() {
-            return None;
-        }
-        let pass = self.pass();
-        self.failed = pass.is_err();
+        let pass = self.advance()?;
         Some(pass.map(|()| self.tokens.canvas.clone()))
     }
 }
@@ -260,5 +256,14 @@ impl<D: Denoiser> Sampler for Unmasking<D> {
 
     fn canvas(&self) -> &Canvas {
         &self.tokens.canvas
+    }
+
+    fn advance(&mut self) -> Option<Result<(), Failure<D::Error>>> {
+        if self.failed || !self.find_block() {
+            return None;
+        }
+        let pass = self.pass();
+        self.failed = pass.is_err();
+        Some(pass)
     }
 }

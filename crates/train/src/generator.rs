@@ -285,7 +285,7 @@ impl Generator {
         let masked = self.objective.kind == ProcessKind::Mask;
         let limit = if masked { Limit::Mask(self.objective.mask()) } else { Limit::Uniform };
         let process = Categorical::new(self.objective.network_vocab(), limit)?;
-        let filter = Filter { temperature: options.temperature, top_p: options.top_p, forbidden: Vec::new() };
+        let filter = Filter { temperature: options.temperature, top_p: options.top_p, ..Filter::default() };
         let free_of_time = !self.objective.model.uses_time();
         let Net::Tokens(net) = &mut self.net else { unreachable!("a categorical process has a network on tokens") };
         let passes = if options.steps == 0 { self.len } else { options.steps };
