@@ -2,6 +2,7 @@
 
 use crate::failure::{Usage, hinted};
 use galatea_train::Config;
+use galatea_train::config::ProcessKind;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
@@ -103,9 +104,9 @@ impl Settings {
     pub(crate) fn overlay(&mut self, over: Self) {
         for (section, values) in over.table {
             match (self.table.get_mut(&section), values) {
-                // Another kind of model has other fields.
+                // Another kind of model or loss has other fields.
                 (Some(Value::Table(own)), Value::Table(values))
-                    if values.get("kind").is_none_or(|k| section != "model" || own.get("kind") == Some(k)) =>
+                    if values.get("kind").is_none_or(|k| !has_kinds(&section) || own.get("kind") == Some(k)) =>
                 {
                     own.extend(values);
                 }
@@ -136,13 +137,23 @@ impl Settings {
         Config::from_toml(&self.table.to_string(), origin)
     }
 
-    /// A model is an encoder unless its kind is said.
+    /// A model is an encoder, and a loss that of the process, unless its kind is said.
     fn with_kind(mut self) -> Self {
+        let process = self.table.get("process").and_then(|process| process.get("kind")).cloned();
+        let process: ProcessKind = process.and_then(|kind| kind.try_into().ok()).unwrap_or(ProcessKind::Mask);
+        if let Some(Value::Table(objective)) = self.table.get_mut("objective") {
+            objective.entry("kind").or_insert_with(|| process.objective().name().into());
+        }
         if let Some(Value::Table(model)) = self.table.get_mut("model") {
             model.entry("kind").or_insert_with(|| "encoder".into());
         }
         self
     }
+}
+
+/// Whether a section's fields depend on its kind.
+fn has_kinds(section: &str) -> bool {
+    matches!(section, "model" | "objective")
 }
 
 const FILE_HINT: &str = "`galatea config init` prints every key with its meaning";
@@ -231,6 +242,16 @@ mod tests {
         let config = settings("[process]\nkind = \"uniform\"").config()?;
         assert!(config.model.uses_time());
         assert!(settings("[process]\nkind = \"uniform\"\n[model]\ntime = \"none\"").config().is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn a_loss_fits_its_noise() -> anyhow::Result<()> {
+        let uniform = settings("[process]\nkind = \"uniform\"\n[objective]").config()?;
+        assert_eq!(uniform.objective()?, ProcessKind::Uniform.objective());
+        let error = settings("[process]\nkind = \"uniform\"\n[objective]\nkind = \"masked\"").config();
+        let error = format!("{:#}", error.expect_err("a mask is needed"));
+        assert!(error.contains("objective.kind") && error.contains("\"uniform\""), "{error}");
         Ok(())
     }
 

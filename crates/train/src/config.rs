@@ -1,6 +1,7 @@
 //! What a run is: one TOML file, every field with a default.
 
 use crate::Error;
+use crate::objective::{DiffusionLm, Masked, Uniform};
 use galatea_autograd::{DType, Keep, Recorder};
 use galatea_models::Model;
 use galatea_schedules::AnySchedule;
@@ -19,6 +20,9 @@ pub struct Config {
     pub model: Model,
     /// The noise.
     pub process: ProcessConfig,
+    /// The loss; `None` for the process's own.
+    #[serde(default)]
+    pub objective: Option<ObjectiveConfig>,
     /// How long and how wide.
     pub training: Training,
     /// How parameters move.
@@ -153,6 +157,63 @@ impl ProcessConfig {
             (name, _) => name,
         };
         name.parse().map_err(|source| Error::Schedule { source })
+    }
+}
+
+impl ProcessKind {
+    /// The word for it in a configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mask => "mask",
+            Self::Uniform => "uniform",
+            Self::Gaussian => "gaussian",
+        }
+    }
+
+    /// The loss of a configuration that names none: the bound in continuous time, or Diffusion-LM's loss.
+    pub fn objective(self) -> ObjectiveConfig {
+        match self {
+            Self::Mask => ObjectiveConfig::Masked(Masked::default()),
+            Self::Uniform => ObjectiveConfig::Uniform(Uniform::default()),
+            Self::Gaussian => ObjectiveConfig::DiffusionLm(DiffusionLm::default()),
+        }
+    }
+}
+
+/// `[objective]`: which loss, with its settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum ObjectiveConfig {
+    /// The masked NELBO (MDLM, MD4, LLaDA).
+    Masked(Masked),
+    /// The uniform-state NELBO (UDLM, Duo).
+    Uniform(Uniform),
+    /// Squared error and rounding on embeddings.
+    DiffusionLm(DiffusionLm),
+}
+
+impl ObjectiveConfig {
+    /// Every loss with its default settings.
+    pub fn all() -> [Self; 3] {
+        [Self::Masked(Masked::default()), Self::Uniform(Uniform::default()), Self::DiffusionLm(DiffusionLm::default())]
+    }
+
+    /// The word for it in a configuration.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Masked(_) => "masked",
+            Self::Uniform(_) => "uniform",
+            Self::DiffusionLm(_) => "diffusion-lm",
+        }
+    }
+
+    /// The processes that have this loss.
+    pub fn processes(&self) -> &'static [ProcessKind] {
+        match self {
+            Self::Masked(_) => &[ProcessKind::Mask],
+            Self::Uniform(_) => &[ProcessKind::Uniform],
+            Self::DiffusionLm(_) => &[ProcessKind::Gaussian],
+        }
     }
 }
 
@@ -367,6 +428,7 @@ impl Config {
             }
         }
         self.process.schedule()?;
+        self.objective()?;
         self.model.validate()?;
         match self.process.kind {
             ProcessKind::Mask => {}
@@ -380,6 +442,22 @@ impl Config {
             ProcessKind::Uniform => {}
         }
         Ok(())
+    }
+
+    /// The loss that is meant.
+    ///
+    /// # Errors
+    /// If it is not one of the process; the error names those that are.
+    pub fn objective(&self) -> Result<ObjectiveConfig, Error> {
+        let kind = self.process.kind;
+        let Some(objective) = &self.objective else { return Ok(kind.objective()) };
+        if objective.processes().contains(&kind) {
+            return Ok(objective.clone());
+        }
+        let fit = ObjectiveConfig::all().into_iter().filter(|o| o.processes().contains(&kind));
+        let names: Vec<String> = fit.map(|o| format!("\"{}\"", o.name())).collect();
+        let expected = format!("{} for process.kind = \"{}\"", names.join(" or "), kind.name());
+        Err(Error::Config { field: "objective.kind", expected, found: format!("\"{}\"", objective.name()) })
     }
 
     /// This configuration with the model told the time where its process needs it.

@@ -1,7 +1,7 @@
 //! The bound on held-out rows.
 
 use crate::Error;
-use crate::config::{Config, ProcessKind};
+use crate::config::{Config, ObjectiveConfig};
 use crate::corpus::Corpus;
 use crate::objective::{Batch, Levels, Objective, Purpose};
 use crate::run::stream;
@@ -135,15 +135,15 @@ impl Measure {
 
     /// Where the integral runs, and what is added to it.
     fn range(&self) -> Result<Range, Error> {
-        let Objective { kind, schedule, vocab, .. } = &self.objective;
+        let Objective { loss, schedule, vocab, .. } = &self.objective;
         let len = self.session.plan().slot(self.inputs.x_0).shape.cols() as f64;
-        match kind {
-            ProcessKind::Mask => Ok(Range { from: T_FLOOR, to: 1.0, constant: 0.0, gaussian_floor: None }),
-            ProcessKind::Uniform => {
+        match loss {
+            ObjectiveConfig::Masked(_) => Ok(Range { from: T_FLOOR, to: 1.0, constant: 0.0, gaussian_floor: None }),
+            ObjectiveConfig::Uniform(_) => {
                 let prior = Categorical::new(*vocab, Limit::Uniform)?.prior_kl(schedule.alpha_bar(1.0));
                 Ok(Range { from: T_FLOOR, to: 1.0, constant: prior * len, gaussian_floor: None })
             }
-            ProcessKind::Gaussian => {
+            ObjectiveConfig::DiffusionLm(_) => {
                 let table = self.table()?;
                 let square = table.iter().map(|x| x * x).sum::<f64>() / *vocab as f64;
                 // A lone embedding is read without error at SNR |e|^2 = 4 ln V; the floor stands at four times that.

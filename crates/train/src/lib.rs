@@ -9,7 +9,7 @@ mod corpus;
 mod error;
 mod evaluate;
 mod generator;
-mod objective;
+pub mod objective;
 mod rates;
 mod run;
 

@@ -72,7 +72,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 /// What each key means; those that have no default stand here with an example.
-const MEANINGS: [(&str, &str); 51] = [
+const MEANINGS: [(&str, &str); 52] = [
     ("data.source", "\"language\" for the embedded story language, else the path of a .txt or .jsonl file"),
     ("data.level", "the language's level: 1 to 3"),
     ("data.layout", "\"packed\": documents one after another; \"padded\": one a row; chosen by looking at the text"),
@@ -100,6 +100,7 @@ const MEANINGS: [(&str, &str); 51] = [
     ("model.d_embed", "width of the embeddings that gaussian noise is added to; 0 for d_model"),
     ("process.kind", "\"mask\": noise hides a token; \"uniform\": replaces it; \"gaussian\": blurs its embedding"),
     ("process.schedule", "the noise schedule; empty for the process's own"),
+    ("objective.kind", "the loss: \"masked\" for mask, \"uniform\" for uniform, \"diffusion-lm\" for gaussian noise"),
     ("training.batch", "rows a micro-batch"),
     ("training.accumulation", "micro-batches a step"),
     ("training.steps", "optimizer steps"),
@@ -134,6 +135,12 @@ fn meaning(key: &str) -> &'static str {
     MEANINGS.iter().find(|(known, _)| *known == key).map_or("", |(_, meaning)| meaning)
 }
 
+/// The default configuration, its loss named.
+fn defaults() -> Config {
+    let config = Config::default();
+    Config { objective: Some(config.process.kind.objective()), ..config }
+}
+
 /// The default configuration with a comment a key.
 fn commented() -> String {
     let mut out =
@@ -146,7 +153,7 @@ fn commented() -> String {
             }
         }
     };
-    for line in Config::default().to_toml().lines().filter(|line| !line.trim().is_empty()) {
+    for line in defaults().to_toml().lines().filter(|line| !line.trim().is_empty()) {
         if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             close(&section, &mut out);
             section = name.to_owned();
@@ -172,7 +179,7 @@ mod tests {
 
     #[test]
     fn what_init_prints_is_the_default() -> anyhow::Result<()> {
-        assert_eq!(Config::from_toml(&commented(), "init")?, Config::default());
+        assert_eq!(Config::from_toml(&commented(), "init")?, defaults());
         Ok(())
     }
 
@@ -182,7 +189,7 @@ mod tests {
         for line in text.lines().filter(|line| line.contains(" = ")) {
             assert!(!line.trim_end().ends_with('#'), "no meaning: {line}");
         }
-        let defaults = Settings::of(&Config::default());
+        let defaults = Settings::of(&defaults());
         for (key, _) in MEANINGS {
             assert!(defaults.says(key) || EXAMPLES.iter().any(|(known, _)| *known == key), "no such key: {key}");
         }

@@ -39,6 +39,9 @@ pub(crate) struct Flags {
     /// What noise does to a token: hide it, replace it, or blur its embedding
     #[arg(long, value_name = "KIND", help_heading = "Model", value_parser = ["mask", "uniform", "gaussian"])]
     process: Option<String>,
+    /// The loss, where the noise has more than its own
+    #[arg(long, value_name = "NAME", help_heading = "Model", value_parser = ["masked", "uniform", "diffusion-lm"])]
+    objective: Option<String>,
     /// The noise schedule (log-linear, cosine, sqrt, ...)
     #[arg(long, value_name = "NAME", help_heading = "Model")]
     schedule: Option<String>,
@@ -120,6 +123,7 @@ impl Flags {
         said.set_some("tokenizer.vocab", self.vocab.map(i64::from));
         said.set_some("process.kind", self.process.clone());
         said.set_some("process.schedule", self.schedule.clone());
+        said.set_some("objective.kind", self.objective.clone());
         said.set_some("model.kind", self.arch.clone());
         said.set_some("model.d_model", self.d_model.map(i64::from));
         said.set_some("model.layers", self.layers.map(i64::from));

@@ -1,8 +1,16 @@
-//! The three objectives as programs: corrupt, denoise, measure.
+//! The objectives as programs: corrupt, denoise, measure. One file an objective: its settings, and how it is recorded.
+
+mod gaussian;
+mod masked;
+mod uniform;
+
+pub use gaussian::DiffusionLm;
+pub use masked::Masked;
+pub use uniform::Uniform;
 
 use crate::Error;
-use crate::config::{Config, ProcessKind};
-use galatea_autograd::{DType, Limit, Recorder, Rows, Var};
+use crate::config::{Config, ObjectiveConfig, ProcessKind};
+use galatea_autograd::{DType, Recorder, Var};
 use galatea_models::Model;
 use galatea_schedules::{AnySchedule, Schedule};
 
@@ -11,7 +19,9 @@ use galatea_schedules::{AnySchedule, Schedule};
 pub struct Objective {
     /// Which noise.
     pub kind: ProcessKind,
-    /// How much of it at t.
+    /// Which loss.
+    pub loss: ObjectiveConfig,
+    /// How much noise at t.
     pub schedule: AnySchedule,
     /// The denoiser.
     pub model: Model,
@@ -79,10 +89,10 @@ impl Objective {
     /// The objective of a configuration on `vocab` ids.
     ///
     /// # Errors
-    /// If the schedule has no such name.
+    /// If the schedule has no such name, or the loss is not one of the process.
     pub fn new(config: &Config, vocab: usize) -> Result<Self, Error> {
-        let schedule = config.process.schedule()?;
-        Ok(Self { kind: config.process.kind, schedule, model: config.model.clone(), vocab })
+        let (schedule, loss) = (config.process.schedule()?, config.objective()?);
+        Ok(Self { kind: config.process.kind, loss, schedule, model: config.model.clone(), vocab })
     }
 
     /// Ids that the network reads and scores: the mask is one more, and the last.
@@ -110,64 +120,11 @@ impl Objective {
             Purpose::Train { .. } => self.model.clone(),
             Purpose::Measure => self.model.without_dropout(),
         };
-        match self.kind {
-            ProcessKind::Mask => self.masked(rec, &model, inputs),
-            ProcessKind::Uniform => self.uniform(rec, &model, inputs),
-            ProcessKind::Gaussian => self.gaussian(rec, &model, inputs, purpose),
+        match &self.loss {
+            ObjectiveConfig::Masked(Masked {}) => masked::record(self, rec, &model, inputs),
+            ObjectiveConfig::Uniform(Uniform {}) => uniform::record(self, rec, &model, inputs),
+            ObjectiveConfig::DiffusionLm(DiffusionLm {}) => gaussian::record(self, rec, &model, inputs, purpose),
         }
-    }
-
-    /// SUBS: cross-entropy where the canvas shows the mask, weighted -alpha_bar' / (1 - alpha_bar).
-    fn masked(&self, rec: &mut Recorder, model: &Model, Inputs { x_0, time, weight, level, .. }: Inputs) -> Batch {
-        let x_t = rec.corrupt_tokens(x_0, level, Limit::Mask(self.mask()));
-        let w = rec.masked_weight(x_t, weight, self.mask());
-        let (h, head) = model.hidden(rec, self.network_vocab(), x_t, time, None);
-        let (loss, nll) = rec.linear_cross_entropy(h, (head.w, Some(head.b)), x_0, w, Some(self.mask()));
-        Batch { x_0, time, level, weight, loss, value: nll, token_weight: Some(w) }
-    }
-
-    /// The uniform-state NELBO, weighted -alpha_bar'.
-    fn uniform(&self, rec: &mut Recorder, model: &Model, Inputs { x_0, time, weight, level, .. }: Inputs) -> Batch {
-        let x_t = rec.corrupt_tokens(x_0, level, Limit::Uniform(self.vocab as u32));
-        let logits = model.logits(rec, self.network_vocab(), x_t, time, None);
-        let (loss, nelbo) = rec.uniform_nelbo(logits, x_0, x_t, level, weight);
-        Batch { x_0, time, level, weight, loss, value: nelbo, token_weight: None }
-    }
-
-    /// Diffusion-LM: squared error of x_0_hat, cross-entropy of rounding the start of the chain, and the signal left at the
-    /// end; the embeddings learn through all three. A bound needs the first alone.
-    fn gaussian(&self, rec: &mut Recorder, model: &Model, inputs: Inputs, purpose: Purpose) -> Batch {
-        let Inputs { x_0, time, weight, level, batch, len } = inputs;
-        let encoder = model.embedding_encoder().expect("Config::validate admits only encoders that take time");
-        let (d, rows) = (encoder.embedding_width(), batch * len);
-        let rounding = encoder.rounding(rec, self.vocab);
-        let e = rec.embedding(x_0, rounding.table);
-        let (z_t, _) = rec.corrupt_gaussian(e, level);
-        let x_0_hat = encoder.x_0_hat(rec, z_t, time, None);
-        // A row's weight, for each of its tokens.
-        let zeros = rec.constant(&[batch, len, 1], vec![0.0; rows]);
-        let w = rec.add_rows(zeros, weight, Rows::Batch);
-        let (error_loss, error) = rec.squared_error(x_0_hat, e, w);
-        let loss = match purpose {
-            Purpose::Measure => error_loss,
-            Purpose::Train { share } => {
-                let (signal, sigma) = self.signal_noise(0.0);
-                let start = rec.constant(&[batch, 2], [signal as f32, sigma as f32].repeat(batch));
-                let (x_start, _) = rec.corrupt_gaussian(e, start);
-                let logits = encoder.round(rec, rounding, x_start);
-                let mean = share / rows as f64;
-                let w = rec.constant(&[batch, len], vec![mean as f32; rows]);
-                let (nll_loss, _) = rec.cross_entropy(logits, x_0, w, None);
-                let end = mean * self.schedule.alpha_bar(1.0) / d as f64;
-                let w = rec.constant(&[batch, len], vec![end as f32; rows]);
-                let nothing = rec.constant(&[batch, len, d], vec![0.0; rows * d]);
-                let nothing = rec.cast(nothing, rec.precision());
-                let (end_loss, _) = rec.squared_error(x_start, nothing, w);
-                let loss = rec.add(error_loss, nll_loss);
-                rec.add(loss, end_loss)
-            }
-        };
-        Batch { x_0, time, level, weight, loss, value: error, token_weight: None }
     }
 
     /// (sqrt(alpha_bar), sqrt(1 - alpha_bar)) at t.
@@ -184,16 +141,16 @@ impl Objective {
             let alpha_bar = self.schedule.alpha_bar(t);
             out.time.push(self.model.time_value(t, alpha_bar));
             let slope = -self.schedule.alpha_bar_derivative(t);
-            match self.kind {
-                ProcessKind::Mask => {
+            match self.loss {
+                ObjectiveConfig::Masked(_) => {
                     out.level.push(alpha_bar as f32);
                     out.weight.push((slope / (1.0 - alpha_bar) / tokens) as f32);
                 }
-                ProcessKind::Uniform => {
+                ObjectiveConfig::Uniform(_) => {
                     out.level.push(alpha_bar as f32);
                     out.weight.push((slope / tokens) as f32);
                 }
-                ProcessKind::Gaussian => {
+                ObjectiveConfig::DiffusionLm(_) => {
                     let (signal, sigma) = self.signal_noise(t);
                     out.level.extend([signal as f32, sigma as f32]);
                     let d = self.model.embedding_encoder().map_or(1, galatea_models::Encoder::embedding_width);
