@@ -31,6 +31,28 @@ pub enum AttentionMask {
     Causal,
     /// Keys of the query's block of this many positions and of earlier blocks.
     BlockCausal(u32),
+    /// A canvas twice, [x_t ; x_0], in blocks of this many positions: a position of x_t sees its own block of x_t and the
+    /// earlier blocks of x_0, one of x_0 sees its block and the earlier blocks of x_0. The number of positions is even.
+    BlockDiffusion(u32),
+}
+
+impl AttentionMask {
+    /// Whether the mask is one of `len` positions.
+    pub(crate) fn fits(self, len: usize) -> bool {
+        match self {
+            AttentionMask::Full | AttentionMask::Causal => true,
+            AttentionMask::BlockCausal(block) => block > 0,
+            AttentionMask::BlockDiffusion(block) => block > 0 && len.is_multiple_of(2),
+        }
+    }
+
+    /// Whether what a position sees is never beyond the positions after it, so that a cache can serve it.
+    pub(crate) fn is_prefix(self) -> bool {
+        match self {
+            AttentionMask::Full | AttentionMask::Causal | AttentionMask::BlockCausal(_) => true,
+            AttentionMask::BlockDiffusion(_) => false,
+        }
+    }
 }
 
 /// Where a chunk of width d stands in an adaLN modulation vector [b, chunks d].

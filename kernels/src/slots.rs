@@ -1,7 +1,7 @@
 //! The shape rule of every op: what it writes, given what it reads.
 
 use crate::norm::parts;
-use crate::op::{Activation, AttentionMask, Chunk, Hyper, Limit, Norm, Op, Rows};
+use crate::op::{Activation, Chunk, Hyper, Limit, Norm, Op, Rows};
 use galatea_tensor::{DType, Shape};
 
 /// A tensor without a place.
@@ -20,6 +20,9 @@ pub struct ShapeError {
 }
 
 use DType::{Bf16, F32, I8, U32};
+
+/// What an attention mask asks of its positions.
+const BLOCKS: &str = "blocks of at least one position, and an even number of positions where the canvas stands twice";
 
 /// The tensors that `op` writes when it reads tensors of these kinds.
 ///
@@ -246,19 +249,19 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
             vec![same(0)]
         }
         Op::Attention { heads, kv_heads, mask, padding, dropout } => {
-            check(mask != AttentionMask::BlockCausal(0), "blocks of at least one position")?;
             const E: &str = "qkv [b, l, (heads + 2 kv_heads) d_head], visible u32 [b, l] with padding, rng u32 [4] with \
                              dropout; then 0 <= p < 1 and l <= 65536";
             let p = usize::from(padding);
             arity(1 + p + usize::from(dropout.is_some()), &[real(0), U32, U32], E)?;
             check(groups_fit(reads[0].0, heads, kv_heads), E)?;
             let (b, l, width) = d3(0);
+            check(mask.fits(l), BLOCKS)?;
             check(!padding || is(1, &[b, l]), E)?;
             check(dropout.is_none_or(|d| is(1 + p, &[4]) && (0.0..1.0).contains(&d.p) && l <= 1 << 16), E)?;
             let d = heads as usize * d_head(width, heads, kv_heads);
             vec![(reads[0].0.with_cols(d), real(0)), f(&[b, heads as usize, l])]
         }
-        Op::AttentionGrad { heads, kv_heads, padding, dropout, .. } => {
+        Op::AttentionGrad { heads, kv_heads, mask, padding, dropout } => {
             const E: &str = "qkv, visible where asked, y [b, l, heads d_head], lse f32 [b, heads, l], dy like y, rng u32 [4] where asked";
             let x = real(0);
             let types: &[DType] = if padding { &[x, U32, x, F32, x, U32] } else { &[x, x, F32, x, U32] };
@@ -266,18 +269,20 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
             check(groups_fit(reads[0].0, heads, kv_heads), E)?;
             let (b, l, width) = d3(0);
             let (p, d) = (usize::from(padding), heads as usize * d_head(width, heads, kv_heads));
+            check(mask.fits(l), BLOCKS)?;
             check(is(1 + p, &[b, l, d]) && is(2 + p, &[b, heads as usize, l]), E)?;
             check(reads[3 + p].0 == reads[1 + p].0 && (!padding || is(1, &[b, l])), E)?;
             check(dropout.is_none() || is(4 + p, &[4]), E)?;
             vec![same(0)]
         }
         Op::AttentionCached { heads, kv_heads, capacity, mask } => {
-            check(mask != AttentionMask::BlockCausal(0), "blocks of at least one position")?;
+            check(mask.is_prefix(), "a mask by which a position sees a prefix: the cache holds nothing else")?;
             const E: &str =
                 "qkv [b, n, (heads + 2 kv_heads) d_head] with n no more than the capacity, and past u32 [1]";
             arity(2, &[real(0), U32], E)?;
             check(groups_fit(reads[0].0, heads, kv_heads) && is(1, &[1]), E)?;
             let (b, n, width) = d3(0);
+            check(mask.fits(n), BLOCKS)?;
             let (d_head, capacity) = (d_head(width, heads, kv_heads), capacity as usize);
             check(n <= capacity, E)?;
             let cache = (Shape::new(&[b, capacity, kv_heads as usize * d_head]), real(0));
@@ -493,6 +498,7 @@ fn fits(chunk: Chunk, m: usize, x: usize, reads: &[Kind]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::op::AttentionMask;
 
     #[test]
     fn a_wrong_shape_is_named_with_what_was_expected() {

@@ -113,7 +113,7 @@ impl<X: Real> Reads<'_, X> {
                 let log_sums = self.log_sums(head, first, count);
                 let mut delta = PerQuery([0.0; MOST]);
                 dots(isa, isa, dy_rows, along, y, first, count, &mut delta.0);
-                for (j, some) in block.keys(keys.start, keys.end) {
+                for (n, (j, some)) in block.keys(keys.start, keys.end).enumerate() {
                     let (from, at) = (block.from(j), j - keys.start);
                     let lanes = count - from;
                     let rows = at * along..(at + some.next_multiple_of(ROWS)) * along;
@@ -138,7 +138,7 @@ impl<X: Real> Reads<'_, X> {
                     }
                     if wanted != Wanted::Keys {
                         let dq = &mut dq[from * along..];
-                        product::<true>(isa, (lanes, d_head, some), ds, k, dq, along, j > 0);
+                        product::<true>(isa, (lanes, d_head, some), ds, k, dq, along, n > 0);
                     }
                 }
                 if wanted != Wanted::Keys {

@@ -2,7 +2,7 @@ use super::dropped::{Dropped, Kept};
 use super::layout::{Block, Dims, Head, scratch};
 use super::micro::{LANES, Matrix, product_while, stride, tiles};
 use super::rows::{Ahead, Out, Rows, load, store, turn};
-use super::softmax::{Softmax, drop_weights, hide, scale_rows, settle, soften};
+use super::softmax::{Softmax, drop_weights, hide, hide_twice, scale_rows, settle, soften};
 use crate::cpu::Cores;
 use crate::isa::Isa;
 use crate::op::Dropout;
@@ -86,7 +86,7 @@ pub(super) fn attend<X: Real>(
         load(isa, q, block.first, count, 1.0 / (d_head as f32).sqrt(), mixed, along);
         turn(isa, isa, count, d_head, mixed, along, queries, across);
         let mut softmax = Softmax::new();
-        for (j, keys) in block.keys(0, block.len) {
+        for (n, (j, keys)) in block.keys(0, block.len).enumerate() {
             let from = block.from(j);
             let (after, end) = (j + keys, (j + 2 * keys).min(block.end()));
             let wanted = if after < end { [(q, 0, 0), (k, after, end), (v, after, end)] } else { next };
@@ -102,7 +102,7 @@ pub(super) fn attend<X: Real>(
             if let Some(kept) = kept {
                 drop_weights(isa, s, across, j, keys, from, count, kept);
             }
-            if j > 0 {
+            if n > 0 {
                 scale_rows(isa, &mut mixed[from * along..], along, d_head, &softmax.keep.0[from..count]);
             }
             let (p, v) = (Matrix::new(&s[from..], across), Matrix::new(v_rows, along));
@@ -113,7 +113,7 @@ pub(super) fn attend<X: Real>(
                 v,
                 &mut mixed[from * along..],
                 along,
-                j > 0,
+                n > 0,
                 &mut || ahead.step(),
             );
         }
@@ -133,8 +133,10 @@ impl Block {
         from: usize,
         visible: Option<&[u32]>,
     ) {
-        if j + keys > self.reach[from] as usize {
-            hide(isa, s, stride, keys, j, from, self.count, &self.reach);
+        match &self.twice {
+            None if j + keys <= self.reach[from] as usize => {}
+            None => hide(isa, s, stride, keys, j, from, self.count, &self.reach),
+            Some(twice) => hide_twice(isa, s, stride, keys, j, self.count, &self.reach, twice),
         }
         if let Some(visible) = visible {
             let hidden = s.chunks_mut(stride).zip(&visible[j..j + keys]).filter(|(_, v)| **v == 0);

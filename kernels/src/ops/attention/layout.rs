@@ -73,12 +73,16 @@ impl Dims {
         even(self.queries(), if tasks < TASKS { MOST / 2 } else { MOST }, LANES)
     }
 
-    /// The keys that position `i` of `len` may see: a prefix.
+    /// Where the keys that position `i` of `len` may see end: those of a prefix, or of x_0 beside its own block of x_t.
     pub(super) fn reach(self, i: usize, len: usize) -> usize {
         match self.mask {
             AttentionMask::Full => len,
             AttentionMask::Causal => (i + 1).min(len),
             AttentionMask::BlockCausal(block) => ((i / block as usize + 1) * block as usize).min(len),
+            AttentionMask::BlockDiffusion(block) => {
+                let (half, block) = (len / 2, block as usize);
+                if i < half { half + i / block * block } else { (half + ((i - half) / block + 1) * block).min(len) }
+            }
         }
     }
 }
@@ -157,26 +161,49 @@ pub(super) struct Block {
     pub(super) count: usize,
     /// Keys that there are.
     pub(super) len: usize,
-    /// How many keys each sees; never less than the one before.
+    /// Where the keys that each sees end: all before are seen, and the ends never fall, unless the canvas stands twice.
     pub(super) reach: [u32; MOST],
+    /// What else there is to know where it does.
+    pub(super) twice: Option<Twice>,
+}
+
+/// Queries of a canvas that stands twice, [x_t ; x_0]: the keys from `half` on that are before a query's reach are seen, and
+/// of those before `half` the query's own block.
+pub(super) struct Twice {
+    /// Positions of x_t.
+    pub(super) half: u32,
+    /// Positions of a block.
+    pub(super) block: u32,
+    /// Where the block of each query begins; `half` for queries of x_0, which see nothing of x_t.
+    pub(super) own: [u32; MOST],
+    /// The keys that some query of the block sees: of x_t, and of x_0.
+    spans: [(usize, usize); 2],
 }
 
 impl Block {
     /// Queries `first ..`, at most `most`, of positions that begin at `past` among `len` keys.
     pub(super) fn new(dims: Dims, first: usize, most: usize, past: usize, len: usize) -> Self {
         let (count, group) = (most.min(dims.queries() - first), dims.group());
+        let position = |r: usize| past + (first + r.min(count - 1)) / group;
         let reach = match dims.mask {
             AttentionMask::Full => [len as u32; MOST],
-            AttentionMask::Causal | AttentionMask::BlockCausal(_) => {
-                from_fn(|r| dims.reach(past + (first + r.min(count - 1)) / group, len) as u32)
+            AttentionMask::Causal | AttentionMask::BlockCausal(_) | AttentionMask::BlockDiffusion(_) => {
+                from_fn(|r| dims.reach(position(r), len) as u32)
             }
         };
-        Self { first, count, len, reach }
+        let twice = match dims.mask {
+            AttentionMask::Full | AttentionMask::Causal | AttentionMask::BlockCausal(_) => None,
+            AttentionMask::BlockDiffusion(block) => Some(Twice::new(len / 2, block as usize, position, &reach)),
+        };
+        Self { first, count, len, reach, twice }
     }
 
     /// The keys that some query sees are below this one.
     pub(super) fn end(&self) -> usize {
-        self.reach[MOST - 1] as usize
+        match &self.twice {
+            None => self.reach[MOST - 1] as usize,
+            Some(twice) => twice.spans[1].1.min(self.len),
+        }
     }
 
     /// Most keys that [`Block::keys`] takes together of `len`.
@@ -187,14 +214,42 @@ impl Block {
     /// The keys that some query sees among those `first .. last`, in blocks: (first, how many). They end where whole
     /// register tiles do, or with the last key.
     pub(super) fn keys(&self, first: usize, last: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
-        let end = self.end().next_multiple_of(ROWS).min(last).max(first);
-        let step = even(end - first, if self.reach[0] as usize == self.end() { KEYS } else { MASKED_KEYS }, ROWS);
-        (first..end).step_by(step).map(move |j| (j, (end - j).min(step)))
+        let all = self.twice.is_none() && self.reach[0] as usize == self.end();
+        let most = if all { KEYS } else { MASKED_KEYS };
+        let spans = self.twice.as_ref().map_or([(0, self.end().next_multiple_of(ROWS)), (0, 0)], |twice| twice.spans);
+        spans.into_iter().flat_map(move |(from, to)| {
+            let from = from.max(first);
+            let to = to.min(last).max(from);
+            let step = even(to - from, most, ROWS);
+            (from..to).step_by(step).map(move |j| (j, (to - j).min(step)))
+        })
     }
 
-    /// The first query that sees key `j`, rounded down to whole vectors.
+    /// The first query that sees key `j` or a later one that [`Block::keys`] gives, rounded down to whole vectors.
     pub(super) fn from(&self, j: usize) -> usize {
-        self.reach.partition_point(|&reach| reach as usize <= j) / LANES * LANES
+        match self.twice {
+            None => self.reach.partition_point(|&reach| reach as usize <= j) / LANES * LANES,
+            Some(_) => 0,
+        }
+    }
+}
+
+impl Twice {
+    /// For queries at `position(0) .. position(MOST - 1)`, which never falls, of 2 `half` positions in blocks of `block`.
+    fn new(half: usize, block: usize, position: impl Fn(usize) -> usize, reach: &[u32; MOST]) -> Self {
+        let start = |i: usize| if i < half { i / block * block } else { half };
+        let (first, last) = (position(0), position(MOST - 1));
+        // The keys of x_t end with the block of the last query of x_t.
+        let noisy = if first < half { (start(last.min(half - 1)) + block).min(half) } else { 0 };
+        let clean = reach.iter().copied().max().map_or(half, |end| end as usize);
+        let [from, to] = [start(first) / ROWS * ROWS, noisy.next_multiple_of(ROWS)];
+        // Register tiles of the two spans never overlap.
+        let spans = [
+            (if noisy == 0 { 0 } else { from }, to),
+            ((half / ROWS * ROWS).max(to), if clean > half { clean.next_multiple_of(ROWS) } else { 0 }),
+        ];
+        let own = from_fn(|r| start(position(r)) as u32);
+        Self { half: half as u32, block: block as u32, own, spans }
     }
 }
 

@@ -30,6 +30,10 @@
 //! that no query of a block may see are left out, and queries that see none of a block of keys. A task is a block of
 //! queries, backward a key/value head.
 //!
+//! Under block diffusion a query sees two runs of keys: its own block of x_t, and what is before its reach in x_0. A block
+//! of queries visits the keys that one of them sees and no others: of x_t as many as its queries and a block more, of x_0 a
+//! prefix, so that the [2 l, 2 l] mask, three quarters of it empty, is neither stored nor paid for.
+//!
 //! With a cache, n new positions append their keys and values at `past` and attend to `past + n` positions: the same
 //! blocks, or, for up to four queries a key, one pass over keys and one over values where they lie, in spans of positions
 //! whose mixtures are put together at the end.
@@ -40,6 +44,7 @@
 //! # Source
 //! Vaswani et al. (2017), "Attention is all you need", equation 1; Milakov & Gimelshein (2018), "Online normalizer
 //! calculation for softmax", algorithm 3; Dao et al. (2022), "FlashAttention", algorithms 1 and 4;
+//! Arriola et al. (2025), "Block diffusion", section 3 and appendix B.6 (the mask on [x_t ; x_0]);
 //! Ainslie et al. (2023), "GQA: training generalized multi-query transformer models from multi-head checkpoints";
 //! Srivastava et al. (2014), "Dropout: a simple way to prevent neural networks from overfitting", section 4.
 

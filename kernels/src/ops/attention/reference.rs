@@ -23,6 +23,16 @@ impl Dims {
             AttentionMask::Full => true,
             AttentionMask::Causal => j <= i,
             AttentionMask::BlockCausal(block) => j / block as usize <= i / block as usize,
+            AttentionMask::BlockDiffusion(block) => {
+                let half = self.len / 2;
+                let (block_i, block_j) = (i % half / block as usize, j % half / block as usize);
+                match (i < half, j < half) {
+                    (true, true) => block_i == block_j,
+                    (true, false) => block_i > block_j,
+                    (false, true) => false,
+                    (false, false) => block_i >= block_j,
+                }
+            }
         }
     }
 

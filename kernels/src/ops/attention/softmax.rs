@@ -2,6 +2,7 @@
 //! softmax run over keys lane by lane, without a sum across a vector.
 
 use super::dropped::{HALVES, Kept};
+use super::layout::Twice;
 use super::micro::LANES;
 use super::rows::Rows;
 use crate::isa::{Isa, multiversion};
@@ -87,6 +88,32 @@ multiversion! {
             let key = (first + j) as u32;
             for (s, &reach) in s[from..to].iter_mut().zip(&reach[from..to]) {
                 *s = if key < reach { *s } else { f32::NEG_INFINITY };
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// [`hide`] where the canvas stands twice: of the keys of x_t a query sees its own block.
+    pub(super) fn hide_twice(
+        s: &mut [f32],
+        stride: usize,
+        keys: usize,
+        first: usize,
+        to: usize,
+        reach: &[u32; MOST],
+        twice: &Twice,
+    ) {
+        for (j, s) in s.chunks_mut(stride).enumerate().take(keys) {
+            let key = (first + j) as u32;
+            if key < twice.half {
+                for (s, &own) in s[..to].iter_mut().zip(&twice.own[..to]) {
+                    *s = if key.wrapping_sub(own) < twice.block { *s } else { f32::NEG_INFINITY };
+                }
+            } else {
+                for (s, &reach) in s[..to].iter_mut().zip(&reach[..to]) {
+                    *s = if key < reach { *s } else { f32::NEG_INFINITY };
+                }
             }
         }
     }
