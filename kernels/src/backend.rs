@@ -2,6 +2,7 @@
 
 use crate::program::Program;
 use galatea_tensor::{Elem, Slot, bf16};
+use std::ops::Range;
 
 /// A machine that holds memory and runs programs.
 pub trait Backend {
@@ -54,6 +55,19 @@ pub trait Backend {
     /// # Errors
     /// If the machine fails.
     fn run(&mut self, memory: &mut Self::Memory, program: &Program) -> Result<(), Self::Error>;
+
+    /// Runs a part of the program: what a host that works between two parts uses.
+    ///
+    /// # Errors
+    /// If the machine fails.
+    fn run_range(
+        &mut self,
+        memory: &mut Self::Memory,
+        program: &Program,
+        range: Range<usize>,
+    ) -> Result<(), Self::Error> {
+        range.into_iter().try_for_each(|index| self.run_one(memory, program, index))
+    }
 
     /// Runs instruction `index` alone: what tracing uses.
     ///

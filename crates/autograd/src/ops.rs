@@ -152,16 +152,40 @@ impl Recorder {
         theta: f64,
         past: Option<(Var, usize)>,
     ) -> Var {
-        let shape = self.shape(qkv);
-        let d_head = shape.cols() / (heads as usize + 2 * kv_heads as usize);
-        let len = past.map_or(shape.dim(1), |(_, capacity)| capacity);
+        let len = past.map_or(self.shape(qkv).dim(1), |(_, capacity)| capacity);
+        self.rotate(qkv, (heads, kv_heads), theta, 0..len, past.map(|(count, _)| count))
+    }
+
+    /// The rotation of qkv [b, 2 l, (heads + 2 kv_heads) d_head], a canvas that stands twice: both halves have the positions
+    /// 0 .. l.
+    ///
+    /// # Panics
+    /// If the number of positions is odd.
+    #[track_caller]
+    pub fn rotary_twice(&mut self, qkv: Var, heads: u32, kv_heads: u32, theta: f64) -> Var {
+        let len = self.shape(qkv).dim(1);
+        assert!(len.is_multiple_of(2), "a canvas that stands twice has an even number of positions, not {len}");
+        self.rotate(qkv, (heads, kv_heads), theta, (0..len / 2).chain(0..len / 2), None)
+    }
+
+    #[track_caller]
+    fn rotate(
+        &mut self,
+        qkv: Var,
+        (heads, kv_heads): (u32, u32),
+        theta: f64,
+        positions: impl Iterator<Item = usize>,
+        past: Option<Var>,
+    ) -> Var {
+        let d_head = self.shape(qkv).cols() / (heads as usize + 2 * kv_heads as usize);
         let half = d_head / 2;
         let angle = |p: usize, i: usize| p as f64 * theta.powf(-(i as f64) / half as f64);
         let row = |p| (0..half).map(move |i| angle(p, i).cos()).chain((0..half).map(move |i| angle(p, i).sin()));
-        let values: Vec<f32> = (0..len).flat_map(row).map(|x| x as f32).collect();
+        let values: Vec<f32> = positions.flat_map(row).map(|x| x as f32).collect();
+        let len = values.len() / d_head;
         let known = self.constants.iter().find(|(_, known)| *known == values).map(|(var, _)| *var);
         let table = known.unwrap_or_else(|| self.constant(&[len, d_head], values));
-        let reads: Vec<Var> = [qkv, table].into_iter().chain(past.map(|(count, _)| count)).collect();
+        let reads: Vec<Var> = [qkv, table].into_iter().chain(past).collect();
         self.one(Op::Rotary { heads, kv_heads, inverse: false, past: past.is_some() }, &reads)
     }
 

@@ -95,6 +95,8 @@ pub struct Plan {
     pub(crate) program: Program,
     /// The slot of every recorded tensor, by number.
     pub(crate) slots: Vec<Slot>,
+    /// The first instruction that writes each tensor, by number; none for what is there before a run.
+    pub(crate) made: Vec<Option<usize>>,
     pub(crate) params: Vec<Param>,
     pub(crate) inputs: BTreeMap<String, Var>,
     /// Bytes that the activations would take without reuse.
@@ -216,7 +218,11 @@ impl Recorder {
             offsets: layout.offsets[i],
             trained: self.grads[i].is_some(),
         });
-        Plan { program, params: params.collect(), inputs: self.inputs, unplanned_bytes, slots }
+        let mut made = vec![None; self.nodes.len()];
+        for (index, call) in self.calls.iter().enumerate() {
+            call.writes.iter().for_each(|var| _ = made[var.0 as usize].get_or_insert(index));
+        }
+        Plan { program, params: params.collect(), inputs: self.inputs, unplanned_bytes, slots, made }
     }
 }
 

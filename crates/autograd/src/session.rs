@@ -223,6 +223,26 @@ impl<B: Backend> Session<B> {
         self.backend.run(&mut self.memory, &self.plan.program)
     }
 
+    /// Runs the first part of the program: up to and with the instruction that writes `var`. What the rest needs stays in place,
+    /// so that the host can read `var` and write an input that depends on it (a gradient, say) before
+    /// [`Session::run_after`] goes on.
+    ///
+    /// # Errors
+    /// If the machine fails.
+    pub fn run_until(&mut self, var: Var) -> Result<(), B::Error> {
+        let split = self.plan.made[var.0 as usize].map_or(0, |index| index + 1);
+        self.backend.run_range(&mut self.memory, &self.plan.program, 0..split)
+    }
+
+    /// Runs what comes after [`Session::run_until`] the same `var`. Nothing may run between the two.
+    ///
+    /// # Errors
+    /// If the machine fails.
+    pub fn run_after(&mut self, var: Var) -> Result<(), B::Error> {
+        let split = self.plan.made[var.0 as usize].map_or(0, |index| index + 1);
+        self.backend.run_range(&mut self.memory, &self.plan.program, split..self.plan.program.insts().len())
+    }
+
     /// Runs instruction by instruction and stops at the first NaN that one writes.
     ///
     /// # Errors

@@ -12,12 +12,24 @@ impl Recorder {
     #[track_caller]
     pub fn backward(&mut self, loss: Var) {
         assert_eq!(self.shape(loss).len(), 1, "backward starts from a scalar, not {}", self.shape(loss));
-        assert!(!self.int8, "int8 weights are for inference: record a training step with `Recorder::with_precision`");
-        assert!(self.needs_grad(loss), "the loss depends on no parameter");
-        self.passes.push(self.calls.len());
         let one = self.constant(&[1], vec![1.0]);
+        self.backward_with(loss, one);
+    }
+
+    /// As [`Recorder::backward`], from any tensor `y` and the gradient `dy` of a loss that is computed elsewhere: an input,
+    /// say, which the host writes between [`crate::Session::run_until`] and [`crate::Session::run_after`] `y`.
+    ///
+    /// # Panics
+    /// If `dy` is not of y's shape and type, `y` depends on no parameter, or the recording reads int8 weights.
+    #[track_caller]
+    pub fn backward_with(&mut self, y: Var, dy: Var) {
+        let kind = |var: Var| (self.shape(var), self.nodes[var.0 as usize].dtype);
+        assert_eq!(kind(dy), kind(y), "a gradient has the shape and type of its tensor");
+        assert!(!self.int8, "int8 weights are for inference: record a training step with `Recorder::with_precision`");
+        assert!(self.needs_grad(y), "the loss depends on no parameter");
+        self.passes.push(self.calls.len());
         let mut grads: Vec<Option<Var>> = vec![None; self.nodes.len()];
-        grads[loss.0 as usize] = Some(one);
+        grads[y.0 as usize] = Some(dy);
         for index in (self.reversed..self.calls.len()).rev() {
             let call = self.calls[index].clone();
             let found = |w: &Var| grads.get(w.0 as usize).copied().flatten();

@@ -358,7 +358,7 @@ fn block_diffusion_is_made_of_what_is_known() {
             let rows: Vec<f32> = positions.iter().flat_map(row).map(|x| x as f32).collect();
             Host::f32(&[1, positions.len(), width], rows)
         };
-        let same = |found: &[f64], truth: &[f64]| assert!(galatea_testkit::relative_to_max(found, truth) < TOLERANCE);
+        let same = |found: &[f64], truth: &[f64]| assert!(galatea_fixtures::relative_to_max(found, truth) < TOLERANCE);
         // The clean half is a text that is read block by block.
         let clean: Vec<usize> = (half..len).collect();
         let alone = run(Isa::detect(), 2, plain(2, BlockCausal(block), false), &[rows(&clean)], &[]);
