@@ -56,6 +56,17 @@ pub enum Error {
         /// What the row sums to.
         sum: f64,
     },
+    /// States that a chain cannot be respaced to.
+    #[error("cannot keep the states {found:?}; they must rise strictly and end with {expected}, the chain's last")]
+    States {
+        /// The chain's last state.
+        expected: usize,
+        /// The states that were given.
+        found: Vec<usize>,
+    },
+    /// The schedule of a process cannot be built.
+    #[error(transparent)]
+    Schedule(#[from] galatea_schedules::Error),
     /// A number outside its range.
     #[error("{parameter} must be {expected}, found {found}")]
     Parameter {

@@ -6,7 +6,7 @@ mod common;
 use common::{assert_close, fixture, rows};
 use galatea_fixtures::relative;
 use galatea_processes::objectives::d3pm;
-use galatea_processes::{Categorical, Dense, Limit};
+use galatea_processes::{Categorical, Dense, Limit, TokenProcess};
 use galatea_schedules::Betas;
 use ndarray::Array2;
 
@@ -85,17 +85,18 @@ fn d3pm_structured_matrices_and_posteriors() {
             assert!(relative(&found, &q_bar[i * 25..][..25], 1.0) < 1e-12, "{name}: Q_bar at {i}");
         }
         let mut found = vec![0.0; 5];
+        let time = |state: f64| state / chain.steps() as f64;
         for (triple, expected) in rows(&golden, "triples_t_xt_x0").iter().zip(rows(&golden, "posterior")) {
             let mut hot = vec![0.0; 5];
             hot[triple[2] as usize] = 1.0;
-            chain.posterior(triple[0] as usize, triple[1] as u32, &hot, &mut found);
+            chain.posterior(time(triple[0] + 1.0), time(triple[0]), triple[1] as u32, &hot, &mut found);
             assert!(relative(&found, &expected, 1.0) < 1e-12, "{name}: posterior at {triple:?}");
         }
         let soft = rows(&golden, "soft_t_xt_p");
         for (i, soft) in soft.iter().enumerate() {
-            chain.posterior(soft[0] as usize, soft[1] as u32, &soft[2..], &mut found);
+            chain.posterior(time(soft[0] + 1.0), time(soft[0]), soft[1] as u32, &soft[2..], &mut found);
             assert!(relative(&found, &rows(&golden, "posterior_soft")[i], 1.0) < 1e-12, "{name}: soft posterior {i}");
-            chain.marginal(soft[0] as usize, &soft[2..], &mut found);
+            chain.marginal(time(soft[0] + 1.0), &soft[2..], &mut found);
             assert!(relative(&found, &rows(&golden, "marginal_soft")[i], 1.0) < 1e-12, "{name}: soft marginal {i}");
         }
     }

@@ -23,6 +23,8 @@ fn all() -> Vec<AnySchedule> {
         "geometric",
         "log-snr",
         "log-snr(3, -6)",
+        "hybrid",
+        "hybrid(0.5, 2)",
         "linear-md4",
         "cosine-md4",
         "cosine-mdlm",
@@ -170,6 +172,25 @@ fn derivatives_at_the_ends_are_numbers() {
     }
 }
 
+proptest! {
+    #[test]
+    fn hybrid_noise_is_what_flowed_in(p in 0.0..0.9f64, gamma in 0.1..2.0f64, t in 0.01..0.99f64) {
+        let schedule = Hybrid::new(p, gamma).unwrap();
+        let [mask, uniform] = schedule.noise(t);
+        prop_assert!((schedule.alpha_bar(t) + mask + uniform - 1.0).abs() < 1e-15);
+        for (i, found) in schedule.inflow(t).into_iter().enumerate() {
+            let expected = schedule.alpha_bar(t)
+                * derivative(|t| schedule.noise(t)[i] / schedule.alpha_bar(t), t, 1e-4 * t.min(1.0 - t));
+            prop_assert!((found - expected).abs() <= 1e-6 * expected.max(1.0), "{i}: {found} {expected}");
+        }
+        let half = schedule.noise(0.5);
+        prop_assert!((half[1] - p).abs() < 1e-14);
+        let masked = Hybrid::new(0.0, gamma).unwrap();
+        prop_assert!(masked.alpha_bar(t) == Linear.alpha_bar(t) && masked.noise(t) == [t, 0.0]);
+        prop_assert!((masked.rate(t) - Linear.rate(t)).abs() <= 1e-15 * Linear.rate(t));
+    }
+}
+
 #[test]
 fn jsd_is_the_linear_schedule() {
     let chain = Betas::jsd(1000).unwrap();
@@ -210,6 +231,8 @@ fn constructors_say_what_was_wrong() {
         "until(sine)",
         "log-linear(NaN)",
         "linear-beta(0, 0)",
+        "hybrid(1, 1)",
+        "hybrid(0.1, 2.5)",
     ] {
         assert!(text.parse::<AnySchedule>().is_err(), "{text} was read");
     }

@@ -4,6 +4,7 @@ mod bound;
 mod categorical;
 mod gaussian;
 mod objectives;
+mod process;
 mod times;
 
 use proptest::prelude::*;
