@@ -89,6 +89,15 @@ pub fn cost(inst: &Inst) -> Cost {
         Op::UniformNelboGrad => 10 * read(0),
         Op::SquaredError => 3 * read(0),
         Op::SquaredErrorGrad => 4 * read(0),
+        Op::Softmax => 14 * read(0),
+        Op::SoftmaxGrad => 4 * read(0),
+        Op::UnitRows { .. } => 3 * read(0),
+        Op::UnitRowsGrad { .. } => 7 * read(0),
+        Op::ScaleRows { .. } => write(0),
+        Op::ScaleRowsGrad { .. } => 2 * read(0),
+        // The normaliser of every row; the wishes are few.
+        Op::Wishes => 14 * read(0),
+        Op::WishesGrad => 14 * read(0),
         Op::SampleTokens { .. } => 8 * read(0),
         Op::LinearDwAdamW { bias, ema, .. } => {
             let dw = 2 * write(0) * inst.reads[0].shape.rows() as u64 + if bias { read(0) } else { 0 };
@@ -112,6 +121,8 @@ fn elementwise(activation: Activation) -> u64 {
         Activation::Relu => 1,
         Activation::Silu => 12,
         Activation::Gelu => 18,
+        Activation::GeluErf => 26,
+        Activation::Tanh => 12,
     }
 }
 

@@ -377,6 +377,20 @@ fn execute(cores: &Cores, memory: &Memory, inst: &Inst) {
             let (prediction, target, w, dloss) = (at.read(0), at.read(1), read(2), read(3));
             ops::squared_error::backward::<X>(cores, prediction, target, w, dloss, at.write(0), at.write(1));
         }),
+        Op::Softmax => ops::softmax::forward(cores, cols(0), read(0), write(0)),
+        Op::SoftmaxGrad => ops::softmax::backward(cores, cols(0), read(0), read(1), write(0)),
+        Op::UnitRows { eps } => ops::unit_rows::forward(cores, eps, cols(0), read(0), write(0)),
+        Op::UnitRowsGrad { eps } => ops::unit_rows::backward(cores, eps, cols(0), read(0), read(1), write(0)),
+        Op::ScaleRows { chunk } => ops::scale_rows::forward(cores, chunk, dim(0, 0), read(0), read(1), write(0)),
+        Op::ScaleRowsGrad { chunk } => ops::scale_rows::backward(cores, chunk, read(0), read(2), write(0)),
+        Op::Wishes => {
+            let dims = ops::wishes::Dims { len: dim(0, 1), vocab: cols(0) };
+            ops::wishes::forward(cores, dims, read(0), ids(1), read(2), write(0), write(1));
+        }
+        Op::WishesGrad => {
+            let dims = ops::wishes::Dims { len: dim(0, 1), vocab: cols(0) };
+            ops::wishes::backward(cores, dims, read(0), ids(1), read(2), read(3), read(4), write(0));
+        }
         Op::SampleTokens { stream, temperature, forbid } => {
             let (ids_out, log_p, entropy) = (write_ids(0), write(1), write(2));
             ops::sample_tokens::forward(cores, stream, temperature, forbid, read(0), ids(1), ids_out, log_p, entropy);

@@ -65,6 +65,25 @@ pub fn tanh(x: f32) -> f32 {
     (1.0 - 2.0 / (e + 1.0)).copysign(x)
 }
 
+/// (Phi(u), its density) of the standard normal law, both to 1.5e-7: Phi by the fifth-order form of erf.
+///
+/// # Source
+/// Abramowitz & Stegun (1964), "Handbook of mathematical functions", 7.1.26.
+#[inline(always)]
+pub fn normal_cdf(u: f32) -> (f32, f32) {
+    const INV_SQRT_TAU: f32 = 0.398_942_3;
+    let x = u.abs() * std::f32::consts::FRAC_1_SQRT_2;
+    let e = exp(-x * x);
+    let t = 1.0 / (1.0 + 0.327_591_1 * x);
+    let p = 1.061_405_4f32;
+    let p = p * t - 1.453_152;
+    let p = p * t + 1.421_413_7;
+    let p = p * t - 0.284_496_74;
+    let p = p * t + 0.254_829_6;
+    let upper = 0.5 * p * t * e;
+    (if u < 0.0 { upper } else { 1.0 - upper }, INV_SQRT_TAU * e)
+}
+
 /// (sin, cos) of 2 pi turns for turns in [0, 1]: absolute error below 2e-7.
 #[inline(always)]
 pub fn sin_cos_of_turns(turns: f32) -> (f32, f32) {

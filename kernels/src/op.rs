@@ -5,7 +5,7 @@
 
 use galatea_tensor::DType;
 
-pub use crate::parameters::{Activation, AdamW, AttentionMask, Chunk, Dropout, Hyper, Limit, Muon, Norm, Rows};
+pub use crate::parameters::{Activation, AdamW, AttentionMask, Chunk, Dropout, Hyper, Limit, Muon, Norm, Rows, Wish};
 
 /// One fused kernel. `rng` is always u32 [4] in `Region::Step`: seed low, seed high, step, 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -331,6 +331,35 @@ pub enum Op {
     SquaredError,
     /// Reads prediction, target, w, dloss [1]; writes dprediction, dtarget.
     SquaredErrorGrad,
+    /// p = softmax(x) per row. Reads x f32 [.., v]; writes p like it.
+    Softmax,
+    /// dx = p (dy - sum_v p dy). Reads p, dy; writes dx.
+    SoftmaxGrad,
+    /// y = x / (|x| + eps) per row. Reads x f32 [.., d]; writes y like it.
+    UnitRows {
+        /// Added to the length.
+        eps: f32,
+    },
+    /// Reads x, dy; writes dx.
+    UnitRowsGrad {
+        /// As in the forward pass.
+        eps: f32,
+    },
+    /// y[b,l,:] = m[b,chunk] x[b,l,:]. Reads x f32 [b,l,d], m f32 [b, chunks]; writes y. The gradient of x is the same op on dy.
+    ScaleRows {
+        /// Where the factor stands in a row of m.
+        chunk: Chunk,
+    },
+    /// dm[b,chunk] = sum of x dy over l and d. Reads x, m, dy; writes dm (full width, zero outside the chunk).
+    ScaleRowsGrad {
+        /// Where the factor stands in a row of m.
+        chunk: Chunk,
+    },
+    /// loss = sum_b sum_k weight_k log p_k: how likely softmax(logits) makes what is wished of every text. Reads logits f32
+    /// [b,l,v], wishes u32 [k, 3] as [`Wish`] has them, weight f32 [k]; writes loss [1], lse [b,l].
+    Wishes,
+    /// Reads logits, wishes, weight, lse, dloss [1]; writes dlogits.
+    WishesGrad,
     /// Draws ids from softmax(logits / temperature). Reads logits [.., v], rng; writes ids u32 [..], log_p [..] (of the drawn
     /// id under softmax(logits)), entropy [..] (of softmax(logits), nats).
     SampleTokens {
@@ -424,6 +453,14 @@ impl Op {
             Op::UniformNelboGrad => "uniform_nelbo_grad",
             Op::SquaredError => "squared_error",
             Op::SquaredErrorGrad => "squared_error_grad",
+            Op::Softmax => "softmax",
+            Op::SoftmaxGrad => "softmax_grad",
+            Op::UnitRows { .. } => "unit_rows",
+            Op::UnitRowsGrad { .. } => "unit_rows_grad",
+            Op::ScaleRows { .. } => "scale_rows",
+            Op::ScaleRowsGrad { .. } => "scale_rows_grad",
+            Op::Wishes => "wishes",
+            Op::WishesGrad => "wishes_grad",
             Op::SampleTokens { .. } => "sample_tokens",
             Op::GlobalNorm => "global_norm",
             Op::AdamW { .. } => "adamw",

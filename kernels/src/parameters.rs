@@ -11,6 +11,10 @@ pub enum Activation {
     Silu,
     /// The tanh form of u Phi(u).
     Gelu,
+    /// u Phi(u) itself, Phi by the error function.
+    GeluErf,
+    /// The hyperbolic tangent.
+    Tanh,
 }
 
 /// Which rows a small table is added to.
@@ -62,6 +66,18 @@ pub struct Chunk {
     pub index: u32,
     /// How many there are.
     pub of: u32,
+}
+
+/// What [`crate::Op::Wishes`] reads of a wish: u32 [`Wish::LEN`] = (token, position, complement).
+pub struct Wish;
+
+impl Wish {
+    /// Words of a wish.
+    pub const LEN: usize = 3;
+    /// In the place of a position: at some position, p = sum over positions of p_l / e^len.
+    pub const ANY: u32 = u32::MAX;
+    /// In the place of a position: at every position, the sum of the log-probabilities.
+    pub const ALL: u32 = u32::MAX - 1;
 }
 
 /// The limit of a categorical corruption.

@@ -1,7 +1,7 @@
 //! The shape rule of every op: what it writes, given what it reads.
 
 use crate::norm::parts;
-use crate::op::{Activation, Chunk, Hyper, Limit, Norm, Op, Rows};
+use crate::op::{Activation, Chunk, Hyper, Limit, Norm, Op, Rows, Wish};
 use galatea_tensor::{DType, Shape};
 
 /// A tensor without a place.
@@ -400,6 +400,42 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
             arity(4, &[real(0), real(0), F32, F32], E)?;
             check(reads[0].0 == reads[1].0 && reads[0].0.rows() == reads[2].0.len() && is(3, &[1]), E)?;
             vec![same(0), same(1)]
+        }
+        Op::Softmax | Op::UnitRows { .. } => {
+            arity(1, &[F32], "x f32 [.., d]")?;
+            vec![same(0)]
+        }
+        Op::SoftmaxGrad | Op::UnitRowsGrad { .. } => {
+            const E: &str = "two f32 tensors of one shape";
+            arity(2, &[F32; 2], E)?;
+            check(reads[0].0 == reads[1].0, E)?;
+            vec![same(0)]
+        }
+        Op::ScaleRows { chunk } => {
+            const E: &str = "x f32 [b, l, d] and m f32 [b, chunks]";
+            arity(2, &[F32; 2], E)?;
+            check(rank3(0) && chunk.index < chunk.of && is(1, &[reads[0].0.dim(0), chunk.of as usize]), E)?;
+            vec![same(0)]
+        }
+        Op::ScaleRowsGrad { chunk } => {
+            const E: &str = "x f32 [b, l, d], m f32 [b, chunks], dy like x";
+            arity(3, &[F32; 3], E)?;
+            check(rank3(0) && chunk.index < chunk.of && is(1, &[reads[0].0.dim(0), chunk.of as usize]), E)?;
+            check(reads[2].0 == reads[0].0, E)?;
+            vec![same(1)]
+        }
+        Op::Wishes => {
+            const E: &str = "logits f32 [b, l, v], wishes u32 [k, 3], weight f32 [k]";
+            arity(3, &[F32, U32, F32], E)?;
+            check(rank3(0) && reads[2].0.rank() == 1 && is(1, &[reads[2].0.len(), Wish::LEN]), E)?;
+            vec![scalar, f(&[reads[0].0.dim(0), reads[0].0.dim(1)])]
+        }
+        Op::WishesGrad => {
+            const E: &str = "logits f32 [b, l, v], wishes u32 [k, 3], weight f32 [k], lse [b, l], dloss [1]";
+            arity(5, &[F32, U32, F32, F32, F32], E)?;
+            check(rank3(0) && reads[2].0.rank() == 1 && is(1, &[reads[2].0.len(), Wish::LEN]), E)?;
+            check(is(3, &[reads[0].0.dim(0), reads[0].0.dim(1)]) && is(4, &[1]), E)?;
+            vec![same(0)]
         }
         Op::SampleTokens { .. } => {
             const E: &str = "logits [.., v] and rng u32 [4]";

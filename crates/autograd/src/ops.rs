@@ -2,7 +2,7 @@
 
 use crate::{Recorder, Var};
 use galatea_kernels::{Activation, AttentionMask, Chunk, Dropout, Limit, Norm, Op, Rows};
-use galatea_tensor::DType;
+use galatea_tensor::{DType, Shape};
 
 impl Recorder {
     /// a + b, of one shape.
@@ -333,6 +333,53 @@ impl Recorder {
         let logits = self.cast(logits, DType::F32);
         let out = self.call(Op::UniformNelbo, &[logits, x_0, x_t, alpha_bar, w]);
         (out[0], out[1])
+    }
+
+    /// softmax(x) over the last extent, in f32.
+    #[track_caller]
+    pub fn softmax(&mut self, x: Var) -> Var {
+        let x = self.cast(x, DType::F32);
+        self.one(Op::Softmax, &[x])
+    }
+
+    /// p E: the mean of the rows of `table` [v, d] under p [.., v]; the result is [.., d].
+    #[track_caller]
+    pub fn mix(&mut self, p: Var, table: Var) -> Var {
+        self.one(Op::LinearDx, &[p, table])
+    }
+
+    /// x / (|x| + eps) over the last extent, in f32.
+    #[track_caller]
+    pub fn unit_rows(&mut self, x: Var, eps: f32) -> Var {
+        self.one(Op::UnitRows { eps }, &[x])
+    }
+
+    /// x [b, l, d] times the number of its text at the chunk of m [b, chunks].
+    #[track_caller]
+    pub fn scale_rows(&mut self, x: Var, m: Var, chunk: Chunk) -> Var {
+        self.one(Op::ScaleRows { chunk }, &[x, m])
+    }
+
+    /// x [b, l, d] times a constant; x itself for 1.
+    #[track_caller]
+    pub fn scale(&mut self, x: Var, factor: f32) -> Var {
+        if factor == 1.0 {
+            return x;
+        }
+        let batch = self.shape(x).dim(0);
+        let known = |(_, known): &&(Var, Vec<f32>)| known.len() == batch && known.iter().all(|&k| k == factor);
+        let found = self.constants.iter().find(known).map(|(var, _)| *var);
+        let m = found.filter(|&m| self.shape(m) == Shape::new(&[batch, 1]));
+        let m = m.unwrap_or_else(|| self.constant(&[batch, 1], vec![factor; batch]));
+        self.scale_rows(x, m, Chunk { index: 0, of: 1 })
+    }
+
+    /// The sum over texts and wishes of weight log p [1] under softmax(logits), logits [b, l, v]; `wishes` u32 [k, 3] as
+    /// [`crate::Wish`] has them, `weight` [k].
+    #[track_caller]
+    pub fn wishes(&mut self, logits: Var, wishes: Var, weight: Var) -> Var {
+        let logits = self.cast(logits, DType::F32);
+        self.one(Op::Wishes, &[logits, wishes, weight])
     }
 
     /// (sum of w error [1], error [..]), error = |prediction - target|^2 over the last extent.

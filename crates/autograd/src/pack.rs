@@ -9,7 +9,7 @@ use galatea_kernels::gemm::packed_words;
 impl Recorder {
     /// Rewrites the linear layers of a recording without a gradient.
     pub(crate) fn pack_weights(&mut self) {
-        if self.grads.iter().any(Option::is_some) {
+        if self.grads.iter().any(Option::is_some) || !self.passes.is_empty() {
             return;
         }
         for param in 0..self.params.len() {

@@ -100,6 +100,14 @@ pub struct Recorder {
     pub(crate) passes: Vec<usize>,
     /// Where blocks of the model begin.
     pub(crate) blocks: Vec<usize>,
+    /// Inputs whose gradient is wanted.
+    pub(crate) sought: Vec<Var>,
+    /// Their gradients, once a backward pass reached them.
+    pub(crate) found: BTreeMap<Var, Var>,
+    /// Whether what is recorded now has no gradient.
+    constant_now: bool,
+    /// Whether parameters have none.
+    frozen: bool,
     /// Parameter numbers in memory order, fixed by the first `update` or by `finish`.
     pub(crate) layout: Option<Vec<usize>>,
     streams: u32,
@@ -174,7 +182,7 @@ impl Recorder {
     }
 
     pub(crate) fn node(&mut self, shape: Shape, dtype: DType, place: Place) -> Var {
-        let needs_grad = matches!(place, Place::Param(_) | Place::Copy(_));
+        let needs_grad = !self.frozen && matches!(place, Place::Param(_) | Place::Copy(_));
         self.nodes.push(Node { shape, dtype, place, needs_grad });
         Var(u32::try_from(self.nodes.len() - 1).expect("fewer than 2^32 tensors"))
     }
@@ -198,6 +206,36 @@ impl Recorder {
         let var = self.node(shape, dtype, Place::Input);
         self.inputs.insert(name.to_owned(), var);
         var
+    }
+
+    /// Asks for the gradient of an input, which [`Recorder::gradient`] names after the backward pass: what guides a sampler, or
+    /// moves what the host keeps to itself (a learned noise schedule).
+    ///
+    /// # Panics
+    /// If it is no input in f32, or something has read it before.
+    #[track_caller]
+    pub fn seek(&mut self, input: Var) {
+        let node = &self.nodes[input.0 as usize];
+        assert!(node.place == Place::Input && node.dtype == DType::F32, "the gradient of an input in f32 is sought");
+        assert!(
+            self.calls.iter().all(|call| !call.reads.contains(&input)),
+            "seek an input's gradient before it is read"
+        );
+        self.nodes[input.0 as usize].needs_grad = true;
+        self.sought.push(input);
+    }
+
+    /// Records what `record` does as constants: no gradient flows through it (the first pass of self-conditioning).
+    pub fn without_gradient<T>(&mut self, record: impl FnOnce(&mut Self) -> T) -> T {
+        let before = std::mem::replace(&mut self.constant_now, true);
+        let out = record(self);
+        self.constant_now = before;
+        out
+    }
+
+    /// From here on parameters have no gradient: only inputs that are [sought](Recorder::seek) do.
+    pub fn freeze(&mut self) {
+        self.frozen = true;
     }
 
     /// The random key of a run, the input `rng`: u32 [4] = seed low, seed high, step, 0.
@@ -273,7 +311,7 @@ impl Recorder {
         debug_assert_eq!(op.in_place(), 0, "in-place ops name their writes");
         let kinds: Vec<_> = reads.iter().map(|r| &self.nodes[r.0 as usize]).map(|n| (n.shape, n.dtype)).collect();
         let outputs = slots(&op, &kinds).unwrap_or_else(|error| panic!("{error}"));
-        let needs_grad = reads.iter().any(|r| self.needs_grad(*r));
+        let needs_grad = !self.constant_now && reads.iter().any(|r| self.needs_grad(*r));
         let writes: Vec<Var> = outputs
             .into_iter()
             .map(|(shape, dtype)| {

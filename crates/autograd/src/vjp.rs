@@ -1,14 +1,15 @@
 //! Reverse mode: one rule per op, so an op without a rule does not compile.
 
 use crate::record::{Call, Place, Recorder, Var};
-use galatea_kernels::{Activation, Op};
+use galatea_kernels::{Activation, Chunk, Op};
 
 impl Recorder {
     /// Appends the reverse of everything recorded since the last backward pass, from `loss` [1]. Gradients land in
     /// `Region::Grad`; a second pass (another micro-batch) adds to them.
     ///
     /// # Panics
-    /// If `loss` is not a scalar that depends on a parameter, or the recording reads int8 weights.
+    /// If `loss` is not a scalar that depends on a parameter (or an input whose gradient is sought), or the recording reads int8
+    /// weights.
     #[track_caller]
     pub fn backward(&mut self, loss: Var) {
         assert_eq!(self.shape(loss).len(), 1, "backward starts from a scalar, not {}", self.shape(loss));
@@ -48,7 +49,21 @@ impl Recorder {
                 }
             }
         }
+        for index in 0..self.sought.len() {
+            let var = self.sought[index];
+            if let Some(grad) = grads.get(var.0 as usize).copied().flatten() {
+                assert!(
+                    self.found.insert(var, grad).is_none(),
+                    "the gradient of an input is taken in one backward pass"
+                );
+            }
+        }
         self.reversed = self.calls.len();
+    }
+
+    /// The gradient of the input `var`, which [`Recorder::seek`] asked for, once a backward pass has reached it.
+    pub fn gradient(&self, var: Var) -> Option<Var> {
+        self.found.get(&var).copied()
     }
 
     /// Adds `dx` to the gradient of `x`; `dx` is a tensor of its own if its number is at least `fresh`.
@@ -94,7 +109,7 @@ fn vjp(rec: &mut Recorder, call: &Call, dy: Var, second: Option<Var>) -> Vec<(Va
         Op::Linear { bias, activation } => {
             let du = match activation {
                 Activation::None => dy,
-                Activation::Relu | Activation::Silu | Activation::Gelu => {
+                Activation::Relu | Activation::Silu | Activation::Gelu | Activation::GeluErf | Activation::Tanh => {
                     rec.one(Op::ActivateGrad { activation }, &[w[1], dy])
                 }
             };
@@ -153,7 +168,40 @@ fn vjp(rec: &mut Recorder, call: &Call, dy: Var, second: Option<Var>) -> Vec<(Va
             let reads: Vec<Var> = [r[0]].into_iter().chain(visible).chain([w[0], w[1], dy]).chain(rng).collect();
             vec![(r[0], rec.one(Op::AttentionGrad { heads, kv_heads, mask, padding, dropout }, &reads))]
         }
-        Op::CorruptGaussian { .. } => vec![(r[0], rec.one(Op::CorruptGaussianGrad, &[r[1], dy]))],
+        Op::CorruptGaussian { .. } => {
+            let mut out = vec![(r[0], rec.one(Op::CorruptGaussianGrad, &[r[1], dy]))];
+            if rec.needs_grad(r[1]) {
+                // x_t = signal x_0 + sigma noise: two factors of a text, each with what it multiplied.
+                let of = |index| Op::ScaleRowsGrad { chunk: Chunk { index, of: 2 } };
+                out.push((r[1], rec.one(of(0), &[r[0], r[1], dy])));
+                out.push((r[1], rec.one(of(1), &[w[1], r[1], dy])));
+            }
+            out
+        }
+        Op::LinearDx => {
+            let back = Op::Linear { bias: false, activation: Activation::None };
+            let mut out = Vec::new();
+            if rec.needs_grad(r[0]) {
+                out.push((r[0], rec.one(back, &[dy, r[1]])));
+            }
+            if rec.needs_grad(r[1]) {
+                out.push((r[1], rec.one(Op::LinearDw { bias: false }, &[r[0], dy])));
+            }
+            out
+        }
+        Op::Softmax => vec![(r[0], rec.one(Op::SoftmaxGrad, &[w[0], dy]))],
+        Op::UnitRows { eps } => vec![(r[0], rec.one(Op::UnitRowsGrad { eps }, &[r[0], dy]))],
+        Op::ScaleRows { chunk } => {
+            let mut out = Vec::new();
+            if rec.needs_grad(r[0]) {
+                out.push((r[0], rec.one(Op::ScaleRows { chunk }, &[dy, r[1]])));
+            }
+            if rec.needs_grad(r[1]) {
+                out.push((r[1], rec.one(Op::ScaleRowsGrad { chunk }, &[r[0], r[1], dy])));
+            }
+            out
+        }
+        Op::Wishes => vec![(r[0], rec.one(Op::WishesGrad, &[r[0], r[1], r[2], w[1], dy]))],
         Op::Dropout { p, stream } => vec![(r[0], rec.one(Op::Dropout { p, stream }, &[dy, r[1]]))],
         Op::CrossEntropy { forbid } => {
             vec![(r[0], rec.one(Op::CrossEntropyGrad { forbid }, &[r[0], r[1], r[2], w[1], dy]))]
@@ -187,7 +235,6 @@ fn vjp(rec: &mut Recorder, call: &Call, dy: Var, second: Option<Var>) -> Vec<(Va
         | Op::SwiGluGrad
         | Op::LinearPacked { .. }
         | Op::LinearDwAdamW { .. }
-        | Op::LinearDx
         | Op::LinearDw { .. }
         | Op::EmbeddingGrad { .. }
         | Op::LayerNormGrad { .. }
@@ -202,6 +249,10 @@ fn vjp(rec: &mut Recorder, call: &Call, dy: Var, second: Option<Var>) -> Vec<(Va
         | Op::LinearCrossEntropyGrad { .. }
         | Op::UniformNelboGrad
         | Op::SquaredErrorGrad
+        | Op::SoftmaxGrad
+        | Op::UnitRowsGrad { .. }
+        | Op::ScaleRowsGrad { .. }
+        | Op::WishesGrad
         | Op::GlobalNorm
         | Op::AdamW { .. }
         | Op::Muon(_)

@@ -1,6 +1,6 @@
 use crate::cpu::Cores;
 use crate::isa::multiversion;
-use crate::math::{map, sigmoid};
+use crate::math::{map, normal_cdf, sigmoid, tanh};
 use crate::op::Activation;
 use crate::real::Real;
 
@@ -31,6 +31,8 @@ multiversion! {
             Activation::Relu => map(y, u, u, u, |u, _, _| if u < 0.0 { 0.0 } else { u }),
             Activation::Silu => map(y, u, u, u, |u, _, _| u * sigmoid(u)),
             Activation::Gelu => map(y, u, u, u, |u, _, _| u * sigmoid(GELU_SCALE * (u + GELU_CUBE * u * u * u))),
+            Activation::GeluErf => map(y, u, u, u, |u, _, _| u * normal_cdf(u).0),
+            Activation::Tanh => map(y, u, u, u, |u, _, _| tanh(u)),
         }
     }
 }
@@ -50,6 +52,14 @@ multiversion! {
                 let s = sigmoid(GELU_SCALE * (u + GELU_CUBE * u * u * u));
                 let slope = GELU_SCALE * (1.0 + 3.0 * GELU_CUBE * u * u);
                 dy * (s + u * s * (1.0 - s) * slope)
+            }),
+            Activation::GeluErf => map(du, u, dy, dy, |u, dy, _| {
+                let (phi, density) = normal_cdf(u);
+                dy * (phi + u * density)
+            }),
+            Activation::Tanh => map(du, u, dy, dy, |u, dy, _| {
+                let y = tanh(u);
+                dy * (1.0 - y) * (1.0 + y)
             }),
         }
     }

@@ -8,7 +8,8 @@ use proptest::prelude::*;
 /// An exponential of 2e-7 behind a quotient and a product.
 const TOLERANCE: f64 = 1e-6;
 
-const ALL: [Activation; 4] = [Activation::None, Activation::Relu, Activation::Silu, Activation::Gelu];
+const ALL: [Activation; 6] =
+    [Activation::None, Activation::Relu, Activation::Silu, Activation::Gelu, Activation::GeluErf, Activation::Tanh];
 
 fn compare(u: &Host, dy: &Host, tolerance: f64) {
     for activation in ALL {
