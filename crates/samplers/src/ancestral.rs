@@ -1,9 +1,9 @@
 //! Ancestral sampling: step by step from the posterior q(x_s | x_t, p(x_0)), for masks and for uniform noise.
 
-use crate::draws::{Draws, Keyed};
+use crate::draws::{Draws, Keyed, stream};
 use crate::levels::Level;
 use crate::tokens::Tokens;
-use crate::{Canvas, Error, Failure, Filter, Fixed, Levels, Sampler, filter};
+use crate::{Canvas, Error, Failure, Filter, Fixed, Idiom, Levels, Sampler, filter};
 use galatea_processes::{Categorical, Denoiser, Limit};
 
 /// Whether the denoiser's answer depends on t.
@@ -59,6 +59,8 @@ pub struct AncestralOptions {
     pub time: TimeDependence,
     /// What happens to the noise that is left.
     pub noise_removal: NoiseRemoval,
+    /// How uniforms become a token.
+    pub idiom: Idiom,
 }
 
 /// The ancestral sampler: x_s ~ q(x_s | x_t, p(x_0 | x_t)) along the levels, every position for itself.
@@ -98,7 +100,11 @@ impl<D: Denoiser> Ancestral<D> {
         Self::with_draws(denoiser, process, levels, fixed, options, Box::new(draws))
     }
 
-    pub(crate) fn with_draws(
+    /// As [`new`](Self::new), with random numbers of the caller's instead of the seed's.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    pub fn with_draws(
         denoiser: D,
         process: Categorical,
         levels: Levels,
@@ -166,7 +172,14 @@ impl<D: Denoiser> Ancestral<D> {
                 let mut reverse = Reverse { process, options, here, there, x_t, logits, p };
                 let token = match rule {
                     NoiseRemoval::Argmax => reverse.argmax(),
-                    NoiseRemoval::Sample | NoiseRemoval::Off => draws.reverse(at, &mut reverse),
+                    NoiseRemoval::Sample | NoiseRemoval::Off if options.idiom == Idiom::Exact => {
+                        let mut pair = [0.0; 2];
+                        draws.uniforms(stream::TOKENS, at, &mut pair);
+                        reverse.draw(pair)
+                    }
+                    NoiseRemoval::Sample | NoiseRemoval::Off => reverse
+                        .posterior()
+                        .map(|q| options.idiom.draw(draws, stream::TOKENS, at, &q, &mut vec![0.0; q.len()]) as u32),
                 };
                 written.push((row, position, token.ok_or(Failure::Output { row, position })?));
             }

@@ -119,7 +119,11 @@ impl<D: EmbeddingDenoiser> Embedding<D> {
         Self::with_draws(denoiser, table, levels, fixed, options, Box::new(draws))
     }
 
-    pub(crate) fn with_draws(
+    /// As [`new`](Self::new), with random numbers of the caller's instead of the seed's.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    pub fn with_draws(
         denoiser: D,
         table: &ArrayRef2<f32>,
         levels: Levels,

@@ -1,6 +1,5 @@
 //! The samplers against the traces of the original implementations, with the originals' own random numbers.
 
-use crate::ancestral::Reverse;
 use crate::draws::{At, Draws, stream};
 use crate::*;
 use galatea_fixtures::Fixture;
@@ -24,35 +23,15 @@ struct Recorded {
     start: Vec<f64>,
     uniforms: Vec<Vec<f64>>,
     priorities: Vec<Vec<f64>>,
-    exponential: fn(f64) -> f64,
-}
-
-/// The exponential variate of MDLM, UDLM and Duo.
-fn guarded(u: f64) -> f64 {
-    1e-10 - (u + 1e-10).ln()
 }
 
 impl Draws for Recorded {
-    fn uniforms(&mut self, _: At) -> [f64; 2] {
-        unreachable!("every draw that uses them is overridden")
+    fn uniforms(&mut self, stream: u32, at: At, out: &mut [f64]) {
+        let tensors = if stream == stream::ORDER { &self.priorities } else { &self.uniforms };
+        out.copy_from_slice(&tensors[at.step as usize][at.row as usize * out.len()..][..out.len()]);
     }
-    fn start_token(&mut self, row: u32, _: usize) -> u32 {
-        self.start[row as usize] as u32
-    }
-    fn normals(&mut self, _: u32, _: At, _: Option<f64>, _: &mut [f64]) {
-        unreachable!("token samplers draw no normals")
-    }
-    fn priority(&mut self, at: At) -> f64 {
-        self.priorities[at.step as usize][at.row as usize]
-    }
-    /// argmax of p / E with E exponential.
-    fn token(&mut self, at: At, p: &[f64]) -> usize {
-        let u = &self.uniforms[at.step as usize][at.row as usize * p.len()..];
-        let ratio = |k: usize| p[k] / (self.exponential)(u[k]);
-        (1..p.len()).fold(0, |best, k| if ratio(k) > ratio(best) { k } else { best })
-    }
-    fn reverse(&mut self, at: At, reverse: &mut Reverse<'_>) -> Option<u32> {
-        reverse.posterior().map(|q| self.token(at, &q) as u32)
+    fn below(&mut self, _: u32, at: At, _: usize) -> usize {
+        self.start[at.row as usize] as usize
     }
 }
 
@@ -112,12 +91,12 @@ fn compare_ancestral(
     };
     let drawn = steps + usize::from(noise_removal == NoiseRemoval::Sample);
     let uniforms = (0..drawn).map(|i| draw_of(&golden, first + i)).collect();
-    let draws = Recorded { start, uniforms, priorities: vec![], exponential: guarded };
+    let draws = Recorded { start, uniforms, priorities: vec![] };
     let denoiser = TableFunction::new(&golden);
     let asked = std::sync::Arc::clone(&denoiser.asked);
     let process = Categorical::new(20, limit).expect("twenty ids");
     let levels = Levels::new(schedule, &grid::with_floor(steps, 1e-5)).expect("descends");
-    let options = AncestralOptions { time, noise_removal, ..Default::default() };
+    let options = AncestralOptions { time, noise_removal, idiom: Idiom::Guarded64, ..Default::default() };
     let fixed = Fixed::none(2, 10);
     let mut sampler =
         Ancestral::with_draws(denoiser, process, levels, fixed, options, Box::new(draws)).expect("sound arguments");
@@ -166,7 +145,7 @@ fn unmasking_equals_llada() {
         let every = if score == Score::Random { 2 } else { 1 };
         let recorded = |first: usize| (first..drawn).step_by(every).map(|i| draw_of(&golden, i)).collect::<Vec<_>>();
         let priorities = if score == Score::Random { recorded(1) } else { vec![] };
-        let draws = Recorded { start: vec![], uniforms: recorded(0), priorities, exponential: |u| -u.ln() };
+        let draws = Recorded { start: vec![], uniforms: recorded(0), priorities };
         let denoiser = TableFunction::new(&golden);
         let asked = std::sync::Arc::clone(&denoiser.asked);
         let process = Categorical::new(24, Limit::Mask(23)).expect("the mask is the last id");
@@ -175,6 +154,7 @@ fn unmasking_equals_llada() {
             selection: Selection::Quota { passes },
             score,
             blocks: Some(Blocks { first: 4, size }),
+            idiom: Idiom::Race,
             ..Default::default()
         };
         let sampler = Unmasking::with_draws(denoiser, process, fixed, options, Box::new(draws)).expect("sound");
@@ -192,11 +172,8 @@ struct Normals {
 }
 
 impl Draws for Normals {
-    fn uniforms(&mut self, _: At) -> [f64; 2] {
+    fn uniforms(&mut self, _: u32, _: At, _: &mut [f64]) {
         unreachable!("the Gaussian sampler draws no uniforms")
-    }
-    fn start_token(&mut self, _: u32, _: usize) -> u32 {
-        unreachable!("the Gaussian sampler draws no tokens")
     }
     fn normals(&mut self, stream: u32, at: At, _: Option<f64>, out: &mut [f64]) {
         let tensor = match stream {

@@ -91,6 +91,7 @@ fn unmasking_options() -> impl Strategy<Value = UnmaskingOptions> {
             selection,
             score,
             blocks,
+            ..Default::default()
         },
     )
 }

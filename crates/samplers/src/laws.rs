@@ -130,11 +130,8 @@ fn embedding_texts_follow_the_law() {
 fn ddim_draws_only_its_start() {
     struct Counted(Box<dyn crate::draws::Draws>, std::sync::Arc<std::sync::atomic::AtomicUsize>);
     impl crate::draws::Draws for Counted {
-        fn uniforms(&mut self, at: crate::draws::At) -> [f64; 2] {
-            self.0.uniforms(at)
-        }
-        fn start_token(&mut self, row: u32, vocab: usize) -> u32 {
-            self.0.start_token(row, vocab)
+        fn uniforms(&mut self, stream: u32, at: crate::draws::At, out: &mut [f64]) {
+            self.0.uniforms(stream, at, out);
         }
         fn normals(&mut self, stream: u32, at: crate::draws::At, bound: Option<f64>, out: &mut [f64]) {
             self.1.fetch_add(usize::from(stream != stream::START), std::sync::atomic::Ordering::Relaxed);

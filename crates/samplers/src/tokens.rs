@@ -1,6 +1,6 @@
 //! What all samplers of tokens share: the canvas, the fixed tokens, the denoiser and its last answer.
 
-use crate::draws::{At, Draws};
+use crate::draws::{At, Draws, stream};
 use crate::{Canvas, Error, Failure, Fixed};
 use galatea_processes::{Denoiser, Limit};
 use ndarray::{Array2, Array3};
@@ -32,7 +32,10 @@ impl<D: Denoiser> Tokens<D> {
         let ids = Array2::from_shape_fn((batch, len), |(row, position)| match (fixed.get(row, position), limit) {
             (Some(token), Limit::Mask(_) | Limit::Uniform) => token,
             (None, Limit::Mask(mask)) => mask,
-            (None, Limit::Uniform) => draws.start_token((row * len + position) as u32, vocab),
+            (None, Limit::Uniform) => {
+                let at = At { step: 0, row: (row * len + position) as u32 };
+                draws.below(stream::START, at, vocab) as u32
+            }
         });
         match limit {
             Limit::Mask(mask) => forbidden.push(mask),

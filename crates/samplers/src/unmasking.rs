@@ -1,10 +1,10 @@
 //! Unmasking by rank: every pass writes the positions that a rule selects, and what is written stays.
 
-use crate::draws::{Draws, Keyed};
+use crate::draws::{Draws, Keyed, stream};
 use crate::error::parameter;
 use crate::select::{above, best, quota, within_entropy, within_factor};
 use crate::tokens::Tokens;
-use crate::{Canvas, Error, Failure, Filter, Fixed, Sampler, Score, Selection, row_stats};
+use crate::{Canvas, Error, Failure, Filter, Fixed, Idiom, Sampler, Score, Selection, row_stats};
 use galatea_processes::{Categorical, Denoiser, Limit};
 
 /// Semi-autoregressive blocks: the positions before `first` + `size` come first, then the next `size`, and so on.
@@ -31,6 +31,8 @@ pub struct UnmaskingOptions {
     pub score: Score,
     /// Blocks, or the whole canvas at once.
     pub blocks: Option<Blocks>,
+    /// How uniforms become a token.
+    pub idiom: Idiom,
 }
 
 impl Default for UnmaskingOptions {
@@ -43,6 +45,7 @@ impl Default for UnmaskingOptions {
             selection: Selection::Quota { passes: 32 },
             score: Score::Confidence,
             blocks: None,
+            idiom: Idiom::Exact,
         }
     }
 }
@@ -71,6 +74,8 @@ pub struct Unmasking<D> {
     /// on how long the other rows take.
     passes: Vec<usize>,
     p: Vec<f64>,
+    /// Scratch of the draws.
+    race: Vec<f64>,
     failed: bool,
 }
 
@@ -94,7 +99,11 @@ impl<D: Denoiser> Unmasking<D> {
         Self::with_draws(denoiser, process, fixed, options, Box::new(draws))
     }
 
-    pub(crate) fn with_draws(
+    /// As [`new`](Self::new), with random numbers of the caller's instead of the seed's.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    pub fn with_draws(
         denoiser: D,
         process: Categorical,
         fixed: Fixed,
@@ -127,8 +136,8 @@ impl<D: Denoiser> Unmasking<D> {
             None => usize::MAX,
         };
         let passes = vec![0; tokens.canvas.ids.nrows()];
-        let (block, quotas, p) = ((first_end, 0), Vec::new(), vec![0.0; vocab]);
-        let mut sampler = Self { tokens, options, block, quotas, passes, p, failed: false };
+        let (block, quotas, p, race) = ((first_end, 0), Vec::new(), vec![0.0; vocab], vec![0.0; vocab]);
+        let mut sampler = Self { tokens, options, block, quotas, passes, p, race, failed: false };
         sampler.plan();
         sampler.tokens.canvas.t = sampler.masked_share();
         Ok(sampler)
@@ -224,14 +233,18 @@ impl<D: Denoiser> Unmasking<D> {
             stats.argmax
         } else {
             self.options.filter.apply(logits, &mut self.p);
-            draws.token(at, &self.p)
+            self.options.idiom.draw(draws, stream::TOKENS, at, &self.p, &mut self.race)
         };
         let confidence = stats.probability(f64::from(logits[token]));
         let score = match self.options.score {
             Score::Confidence => confidence,
             Score::Margin => stats.margin(),
             Score::Entropy => -stats.entropy,
-            Score::Random => draws.priority(at),
+            Score::Random => {
+                let mut priority = [0.0];
+                draws.uniforms(stream::ORDER, at, &mut priority);
+                priority[0]
+            }
         };
         Ok(Candidate { position, token: token as u32, confidence, score, entropy: stats.entropy })
     }

@@ -51,7 +51,8 @@ fn unmask(language: &StoryLanguage, fixed: &Fixed, selection: Selection, score: 
     Sample::of(n, |first_sample| {
         let denoiser = ExactDenoiser::masked(language).on_contradiction(Contradiction::Prior);
         let filter = Filter::default();
-        let options = UnmaskingOptions { seed: 1, first_sample, filter, selection, score, blocks: None };
+        let options =
+            UnmaskingOptions { seed: 1, first_sample, filter, selection, score, blocks: None, ..Default::default() };
         let process = process(language, Limit::Mask(language.mask()));
         Unmasking::new(denoiser, process, fixed.clone(), options).expect("valid options")
     })

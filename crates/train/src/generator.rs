@@ -310,7 +310,8 @@ impl Generator {
         if !masked {
             return Err(misfit(options.order, "a masked process"));
         }
-        let options = UnmaskingOptions { seed, first_sample, filter, selection, score, blocks: None };
+        let options =
+            UnmaskingOptions { seed, first_sample, filter, selection, score, blocks: None, ..Default::default() };
         let sampler = Unmasking::new(net, process, fixed, options).map_err(refused)?;
         drive(sampler, passes, watch)
     }

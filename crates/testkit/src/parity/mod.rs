@@ -3,11 +3,13 @@
 //! A fixture is a safetensors file with an entry in the `config.json` beside it; the folder's name is its family and
 //! chooses the check ([`Kind`]). `docs/fixtures.md` describes the layout and every family.
 
+mod ancestral;
 mod case;
 mod fault;
 mod kinds;
 mod read;
 mod report;
+mod table;
 
 pub use case::Case;
 pub use fault::Fault;

@@ -87,7 +87,15 @@ impl Rule {
         let fixed = Fixed::none(1, len);
         let canvas = if let Some((selection, score)) = self.selection(len) {
             let filter = Filter::default();
-            let options = UnmaskingOptions { seed, first_sample: number, filter, selection, score, blocks: None };
+            let options = UnmaskingOptions {
+                seed,
+                first_sample: number,
+                filter,
+                selection,
+                score,
+                blocks: None,
+                ..Default::default()
+            };
             Unmasking::new(denoiser, process, fixed, options)?.finish()?
         } else {
             let levels = Levels::new(&Linear, &grid::uniform(self.steps()))?;
