@@ -124,7 +124,7 @@ mod tests {
                 out.copy_from_slice(&[1.0 - 1e-9, 0.5]);
             }
         }
-        let mut draw = |idiom: Idiom| idiom.draw(&mut High, 0, At { step: 0, row: 0 }, &[1e-9, 1.0], &mut [0.0; 2]);
+        let draw = |idiom: Idiom| idiom.draw(&mut High, 0, At { step: 0, row: 0 }, &[1e-9, 1.0], &mut [0.0; 2]);
         assert_eq!((draw(Idiom::Guarded64), draw(Idiom::Race)), (1, 1));
         assert_eq!(draw(Idiom::Guarded32), 0);
     }
