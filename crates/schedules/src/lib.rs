@@ -7,20 +7,24 @@ pub mod error;
 pub mod gaussian;
 pub mod grid;
 pub mod hybrid;
+pub mod learned;
 pub mod named;
 pub mod spacing;
 pub mod squeeze;
 pub mod table;
+pub mod warped;
 
 pub use betas::Betas;
 pub use closed::{Cosine, Linear, LogLinear, Logarithm, Polynomial, Power, Sine, Sqrt};
 pub use error::Error;
 pub use gaussian::{Geometric, LinearBeta, LinearLogSnr, LinearSigma};
 pub use hybrid::Hybrid;
+pub use learned::{GammaWeights, LearnedGamma, Warp};
 pub use named::AnySchedule;
 pub use spacing::Spacing;
 pub use squeeze::{Squeeze, Until};
 pub use table::Table;
+pub use warped::{WarpWeights, Warped};
 
 /// How much of the signal is left at time `t`, from 0 (data) to 1 (noise).
 ///
