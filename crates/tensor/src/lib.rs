@@ -2,6 +2,7 @@
 
 mod dtype;
 mod memory;
+mod pages;
 mod shape;
 mod slot;
 

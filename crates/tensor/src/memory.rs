@@ -1,6 +1,6 @@
-//! The buffers behind the slots: the only unsafe code of this crate.
+//! The buffers behind the slots.
 
-use crate::{Elem, Region, Slot};
+use crate::{Elem, Region, Slot, pages};
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 
@@ -12,23 +12,35 @@ struct Arena {
 }
 
 impl Arena {
+    /// The block's layout: whole pages of the larger kind where there is at least one, so that a walk over hundreds of
+    /// megabytes needs few translations of addresses.
     fn layout(bytes: usize) -> Layout {
-        Layout::from_size_align(bytes.max(1), Slot::ALIGN).expect("an arena is smaller than the address space")
+        let align = if bytes >= pages::LARGE { pages::LARGE } else { Slot::ALIGN };
+        Layout::from_size_align(bytes.max(1), align).expect("an arena is smaller than the address space")
     }
 
     fn new(bytes: usize) -> Self {
         let layout = Self::layout(bytes);
-        // SAFETY: the layout's size is at least one byte (`Self::layout`).
-        let start = unsafe { alloc_zeroed(layout) };
-        let start = NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout));
-        Self { start, bytes }
+        let start = if bytes >= pages::LARGE { pages::zeroed(layout) } else { allocated(layout) };
+        Self { start: start.unwrap_or_else(|| handle_alloc_error(layout)), bytes }
     }
+}
+
+/// Zeroed bytes from the allocator.
+fn allocated(layout: Layout) -> Option<NonNull<u8>> {
+    // SAFETY: the layout's size is at least one byte (`Arena::layout`).
+    NonNull::new(unsafe { alloc_zeroed(layout) })
 }
 
 impl Drop for Arena {
     fn drop(&mut self) {
-        // SAFETY: `start` came from `alloc_zeroed` with this same layout in `Arena::new` and is freed once, here.
-        unsafe { dealloc(self.start.as_ptr(), Self::layout(self.bytes)) }
+        let layout = Self::layout(self.bytes);
+        if self.bytes >= pages::LARGE {
+            pages::free(self.start, layout);
+        } else {
+            // SAFETY: `start` came from `alloc_zeroed` with this same layout in `Arena::new` and is freed once, here.
+            unsafe { dealloc(self.start.as_ptr(), layout) }
+        }
     }
 }
 
