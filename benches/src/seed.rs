@@ -6,7 +6,7 @@
 use crate::{Launch, launches};
 use galatea_autograd::{AdamW, DType, Hyper, Init, Optimizer, Part, Plan, Recorder, Session, Update, Var};
 use galatea_kernels::{Cost, Cpu, Isa};
-use galatea_models::weights::{Weights, export, import};
+use galatea_models::weights::{Origin, Weights, export, load};
 use galatea_models::{Encoder, Nonlinearity, Norm, NormPlace, Positions, TimeInput};
 use galatea_random::Philox;
 use std::path::Path;
@@ -85,8 +85,7 @@ pub(crate) fn head(rec: &mut Recorder) -> (Var, Var) {
 pub(crate) fn session(plan: Plan, threads: usize, weights: Option<&Path>) -> Result<Session<Cpu>, String> {
     let mut session = Session::new(Cpu::with(threads, Isa::detect()), plan).map_err(|e| e.to_string())?;
     if let Some(path) = weights {
-        let weights = Weights::read(path).map_err(|e| e.to_string())?;
-        let set = import(&mut session, Part::Value, &weights, path).map_err(|e| e.to_string())?;
+        let set = load(&mut session, Part::Value, path, "", Origin::Own).map_err(|e| e.to_string())?;
         set.map_err(|e| e.to_string())?;
     } else {
         session.init(SEED).map_err(|e| e.to_string())?;

@@ -17,6 +17,17 @@ pub trait Backend {
     /// If the machine has not that much.
     fn allocate(&mut self, program: &Program) -> Result<Self::Memory, Self::Error>;
 
+    /// Lets `write` fill `at`: where it lies, if the machine's memory is the host's.
+    ///
+    /// # Errors
+    /// If the machine fails.
+    fn upload_with<T: Elem>(
+        &mut self,
+        memory: &mut Self::Memory,
+        at: Slot,
+        write: impl FnOnce(&mut [T]),
+    ) -> Result<(), Self::Error>;
+
     /// Copies `host` to `at`.
     ///
     /// # Errors
@@ -24,7 +35,9 @@ pub trait Backend {
     ///
     /// # Panics
     /// If `host` has not the slot's length.
-    fn upload<T: Elem>(&mut self, memory: &mut Self::Memory, at: Slot, host: &[T]) -> Result<(), Self::Error>;
+    fn upload<T: Elem>(&mut self, memory: &mut Self::Memory, at: Slot, host: &[T]) -> Result<(), Self::Error> {
+        self.upload_with(memory, at, |x: &mut [T]| x.copy_from_slice(host))
+    }
 
     /// Writes weights w [n, k] to `at` in the order that this machine's products read ([`crate::Op::LinearPacked`]).
     ///

@@ -76,8 +76,13 @@ impl Backend for Cpu {
         Ok(memory)
     }
 
-    fn upload<T: Elem>(&mut self, memory: &mut Memory, at: Slot, host: &[T]) -> Result<(), CpuError> {
-        memory.get_mut::<T>(&at).copy_from_slice(host);
+    fn upload_with<T: Elem>(
+        &mut self,
+        memory: &mut Memory,
+        at: Slot,
+        write: impl FnOnce(&mut [T]),
+    ) -> Result<(), CpuError> {
+        write(memory.get_mut::<T>(&at));
         Ok(())
     }
 

@@ -198,6 +198,27 @@ impl<B: Backend> Session<B> {
         Ok(())
     }
 
+    /// [`set_param`](Self::set_param) with values that `write` produces, given the parameter's elements. Where the program keeps
+    /// them as they are and the machine's memory is the host's, they are written where they lie.
+    ///
+    /// # Errors
+    /// If the machine fails.
+    pub fn set_param_with(&mut self, index: usize, part: Part, write: impl FnOnce(&mut [f32])) -> Result<(), B::Error> {
+        let param = &self.plan.params[index];
+        let slot = |part| self.plan.param_slot(param, part);
+        let derived = [Part::Copy, Part::Packed, Part::Int8].map(slot);
+        match slot(part) {
+            Some(at) if at.dtype == DType::F32 && (part != Part::Value || derived == [None; 3]) => {
+                self.backend.upload_with(&mut self.memory, at, write)
+            }
+            Some(_) | None => {
+                let mut x = vec![0.0; param.shape.len()];
+                write(&mut x);
+                self.set_param(index, part, &x)
+            }
+        }
+    }
+
     /// The relative error of every parameter that is read as int8, from the values that it was set to: what quantising the
     /// weights alone costs. Empty for a program without int8 weights.
     pub fn int8_errors(&self) -> impl Iterator<Item = (&str, RelativeError)> {

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::corpus::{Corpus, Vocabulary};
 use galatea_autograd::{Part, Session};
 use galatea_kernels::Cpu;
-use galatea_models::weights::{Tensor, Weights, export, import, write_atomically};
+use galatea_models::weights::{self, Origin, Weights, export, write_atomically};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -71,30 +71,24 @@ impl Saved {
     /// Restores every tensor of a training session.
     pub(crate) fn load(&self, session: &mut Session<Cpu>) -> Result<(), Error> {
         for (file, part) in [("model.safetensors", Part::Value), ("ema.safetensors", Part::Ema)] {
-            load(session, part, &self.dir.join(file))?;
+            load(session, part, &self.dir.join(file), "")?;
         }
-        let path = self.dir.join("optimizer.safetensors");
-        let mut moments = Weights::read_own(&path)?;
         for (prefix, part) in MOMENTS {
-            let strip = |(name, t): (&String, &Tensor)| Some((name.strip_prefix(prefix)?.to_owned(), t.clone()));
-            let tensors = moments.tensors.iter().filter_map(strip).collect();
-            moments.tensors.retain(|name, _| !name.starts_with(prefix));
-            import(session, part, &Weights { tensors, ..Weights::default() }, &path)??;
+            load(session, part, &self.dir.join("optimizer.safetensors"), prefix)?;
         }
         Ok(())
     }
 
     /// Sets the parameters of a sampling session to the average.
     pub(crate) fn load_average(&self, session: &mut Session<Cpu>) -> Result<(), Error> {
-        load(session, Part::Value, &self.dir.join("ema.safetensors"))
+        load(session, Part::Value, &self.dir.join("ema.safetensors"), "")
     }
 }
 
 const MOMENTS: [(&str, Part); 2] = [("moment_1.", Part::Moment1), ("moment_2.", Part::Moment2)];
 
-fn load(session: &mut Session<Cpu>, part: Part, path: &Path) -> Result<(), Error> {
-    import(session, part, &Weights::read_own(path)?, path)??;
-    Ok(())
+fn load(session: &mut Session<Cpu>, part: Part, path: &Path, prefix: &str) -> Result<(), Error> {
+    Ok(weights::load(session, part, path, prefix, Origin::Own)??)
 }
 
 /// Writes a checkpoint and removes all but the newest two.
