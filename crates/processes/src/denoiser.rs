@@ -28,7 +28,10 @@ pub trait EmbeddingDenoiser {
     /// What can go wrong in the model.
     type Error;
 
-    /// Writes the prediction of the clean embeddings.
+    /// Writes the prediction of the clean embeddings (or of what else the sampler has been told to expect).
+    ///
+    /// On entry the array holds the model's own last answer, and zeros when a sample begins: a self-conditioned model
+    /// reads it before it writes.
     ///
     /// # Shapes
     /// `z_t` \[batch, len, d\], x_0_hat \[batch, len, d\], every entry of which is overwritten.
@@ -36,6 +39,16 @@ pub trait EmbeddingDenoiser {
     /// # Errors
     /// Whatever the model reports.
     fn denoise(&mut self, z_t: &ArrayRef3<f32>, t: f64, x_0_hat: &mut ArrayRef3<f32>) -> Result<(), Self::Error>;
+
+    /// Writes the tokens that the model's own output head reads in its last answer, none of them `forbidden`, and returns
+    /// true. A model without a head returns false, and tokens are found by rounding.
+    ///
+    /// # Shapes
+    /// `ids` \[batch, len\].
+    fn read(&mut self, forbidden: &[u32], ids: &mut ArrayRef2<u32>) -> bool {
+        let _ = (forbidden, ids);
+        false
+    }
 }
 
 macro_rules! forward {
@@ -50,6 +63,9 @@ macro_rules! forward {
             type Error = D::Error;
             fn denoise(&mut self, z_t: &ArrayRef3<f32>, t: f64, x_0_hat: &mut ArrayRef3<f32>) -> Result<(), D::Error> {
                 (**self).denoise(z_t, t, x_0_hat)
+            }
+            fn read(&mut self, forbidden: &[u32], ids: &mut ArrayRef2<u32>) -> bool {
+                (**self).read(forbidden, ids)
             }
         }
     )*};

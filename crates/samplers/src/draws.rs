@@ -49,6 +49,10 @@ pub mod stream {
     pub const CORRECTION: u32 = 24;
     /// The time of the next event: one uniform per row.
     pub const TIME: u32 = 25;
+    /// The noise that takes embeddings back to where a step began: d normals per position.
+    pub const RESAMPLING: u32 = 26;
+    /// What a rejected token is replaced by: one integer per position.
+    pub const RENOISING: u32 = 27;
 }
 
 /// Where a draw belongs: a step of the sampler and a row of the flattened canvas \[batch · len\] (of the batch, for the

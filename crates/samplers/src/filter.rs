@@ -72,6 +72,14 @@ impl Filter {
         true
     }
 
+    /// [`apply`](Self::apply) at temperature 1 where the filter is greedy: the distribution whose likeliest token is
+    /// taken, for whoever ranks positions by it.
+    pub(crate) fn apply_untempered(&self, logits: &[f32], p: &mut [f64]) -> bool {
+        let Some((_, max)) = largest(logits) else { return false };
+        self.weigh(logits, max, if self.temperature == 0.0 { 1.0 } else { self.temperature }, p);
+        true
+    }
+
     fn weigh(&self, logits: &[f32], max: f64, temperature: f64, p: &mut [f64]) {
         let mut total = 0.0;
         for (p, &logit) in p.iter_mut().zip(logits) {

@@ -71,25 +71,35 @@ fn filter_options() -> impl Strategy<Value = Filter> {
 fn selections() -> impl Strategy<Value = Selection> {
     prop_oneof![
         (1usize..9).prop_map(|passes| Selection::Quota { passes }),
-        (0.0f64..1.2).prop_map(|least| Selection::Threshold { least }),
+        (1usize..9, 0.0f64..0.1).prop_map(|(passes, t_min)| Selection::Share { passes, t_min }),
+        (1usize..9, 0.0f64..0.1).prop_map(|(passes, t_min)| Selection::Bernoulli { passes, t_min }),
+        (0.0f64..1.2, 0.0f64..0.1).prop_map(|(least, slack)| Selection::Threshold { least, slack }),
         (0.0f64..3.0).prop_map(|factor| Selection::Factor { factor }),
+        (0.0f64..1.0, proptest::option::of(0.0f64..1.0)).prop_map(|(high, low)| Selection::Hierarchy { high, low }),
         (0.0f64..3.0).prop_map(|gamma| Selection::EntropyBound { gamma }),
     ]
 }
 
 fn scores() -> impl Strategy<Value = Score> {
-    prop_oneof![Just(Score::Confidence), Just(Score::Margin), Just(Score::Entropy), Just(Score::Random)]
+    use Score::{Confidence, Entropy, LeftToRight, Margin, Random};
+    prop_oneof![Just(Confidence), Just(Margin), Just(Entropy), Just(Random), Just(LeftToRight)]
 }
 
 fn unmasking_options() -> impl Strategy<Value = UnmaskingOptions> {
     let blocks = proptest::option::of((0usize..4, 1usize..4).prop_map(|(first, size)| Blocks { first, size }));
-    (any::<u64>(), filter_options(), selections(), scores(), blocks).prop_map(
-        |(seed, filter, selection, score, blocks)| UnmaskingOptions {
+    let scored = prop_oneof![Just(Scored::Model), Just(Scored::Filtered)];
+    let ranking = (selections(), scores(), scored, prop_oneof![Just(0.0), 0.1f64..3.0]);
+    (any::<u64>(), filter_options(), ranking, blocks).prop_map(
+        |(seed, filter, (selection, score, scored, temperature), blocks)| UnmaskingOptions {
             seed,
-            first_sample: 0,
             filter,
             selection,
             score,
+            scored,
+            order_temperature: match selection {
+                Selection::Quota { .. } | Selection::Share { .. } => temperature,
+                _ => 0.0,
+            },
             blocks,
             ..Default::default()
         },
@@ -100,16 +110,18 @@ fn embedding_options() -> impl Strategy<Value = EmbeddingOptions> {
     let method = prop_oneof![
         Just(Method::Ddpm(Variance::Small)),
         Just(Method::Ddpm(Variance::Large)),
-        (0.0f64..1.0).prop_map(|eta| Method::Ddim { eta })
+        (0.0f64..1.0).prop_map(|eta| Method::Ddim { eta }),
+        any::<bool>().prop_map(|lower_order_final| Method::Multistep { lower_order_final }),
     ];
     let clamp = prop_oneof![Just(Clamp::Never), Just(Clamp::Nearest)];
     let known = prop_oneof![Just(Known::Noised), Just(Known::Clean)];
-    (any::<u64>(), method, clamp, known, proptest::option::of(0.5f64..2.0)).prop_map(
-        |(seed, method, clamp, known, noise_bound)| EmbeddingOptions {
+    (any::<u64>(), method, clamp, known, proptest::option::of(0.5f64..2.0), 1usize..4).prop_map(
+        |(seed, method, clamp, known, noise_bound, resampling)| EmbeddingOptions {
             seed,
             method,
             clamp,
             known,
+            resampling: if matches!(method, Method::Multistep { .. }) { 1 } else { resampling },
             noise_bound,
             ..Default::default()
         },
@@ -173,8 +185,12 @@ proptest! {
         prop_assert!(canvas.ids.iter().all(|&id| (id as usize) < TOKENS));
         let confidence = canvas.confidence.expect("unmasking ranks");
         prop_assert!(confidence.iter().all(|&c| c > 0.0 && c <= 1.0 + 1e-6));
-        // Every pass writes at least one token of some row, so there are no more passes than free positions of blocks.
-        prop_assert!(canvas.calls <= fixed.free().max(1));
+        // A pass writes at least one token of some row, but where a schedule of few tokens has it write none.
+        let scheduled = match options.selection {
+            Selection::Share { passes, .. } | Selection::Bernoulli { passes, .. } => passes * fixed.dim().1,
+            _ => 0,
+        };
+        prop_assert!(canvas.calls <= fixed.free().max(1) + scheduled);
     }
 
     #[test]

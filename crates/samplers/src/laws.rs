@@ -92,8 +92,9 @@ fn one_token_per_pass_follows_the_law() {
         (Score::Random, quota),
         (Score::Entropy, quota),
         (Score::Margin, quota),
+        (Score::LeftToRight, quota),
         (Score::Random, Selection::EntropyBound { gamma: 0.0 }),
-        (Score::Random, Selection::Threshold { least: 2.0 }),
+        (Score::Random, Selection::Threshold { least: 2.0, slack: 0.0 }),
     ] {
         let options = one_by_one(score, selection);
         let sampler = Unmasking::new(exact(MASK, 3), process(MASK), Fixed::none(4000, 3), options).expect("sound");

@@ -3,16 +3,19 @@
 
 pub mod ancestral;
 pub mod canvas;
+pub mod classifier;
 pub mod draws;
 pub mod embedding;
 pub mod error;
 pub mod filter;
 pub mod fixed;
+pub mod guidance;
 pub mod idiom;
 pub mod levels;
 pub mod rounding;
 pub mod select;
 pub mod stats;
+pub mod steps;
 mod tokens;
 pub mod unmasking;
 
@@ -29,14 +32,17 @@ mod source;
 
 pub use ancestral::{Ancestral, AncestralOptions, Conditioning, NoiseRemoval, TimeDependence};
 pub use canvas::{Canvas, Sampler};
+pub use classifier::{Classifier, ClassifierGuided, Gradient, GradientGuided, Guided};
 pub use draws::{At, Draws, Keyed, stream};
-pub use embedding::{Clamp, Embedding, EmbeddingOptions, Known, Method};
+pub use embedding::{Clamp, Embedding, EmbeddingOptions, Guidance, Guide, Known, Method, Unguided};
 pub use error::{Error, Failure};
 pub use filter::{Filter, Nucleus};
 pub use fixed::Fixed;
+pub use guidance::{ClassifierFree, Condition, Conditional, Pair, Prompt, Shifted};
 pub use idiom::Idiom;
 pub use levels::{Level, Levels};
 pub use rounding::Rounding;
-pub use select::{Score, Selection, above, best, quota, within_entropy, within_factor};
+pub use select::{Score, Scored, Selection, above, best, by_segments, quota, share, within_entropy, within_factor};
 pub use stats::{RowStats, row_stats};
+pub use steps::Steps;
 pub use unmasking::{Blocks, Unmasking, UnmaskingOptions};

@@ -95,10 +95,16 @@ impl Rounding {
     /// # Panics
     /// If the rows are not d wide.
     pub fn round(&self, z: &ArrayRef2<f32>) -> Option<Vec<u32>> {
-        let mut ids = Vec::with_capacity(z.nrows());
-        let mut scores = Array2::zeros((ROWS.min(z.nrows()), self.vocab()));
+        let mut ids = Array2::zeros((1, z.nrows()));
+        let read = self.round_into(z, &mut Scores::new(z.nrows(), self.vocab()), &mut ids);
+        read.then(|| ids.into_raw_vec_and_offset().0)
+    }
+
+    /// [`round`](Self::round) without an allocation; false where that gives `None`.
+    pub(crate) fn round_into(&self, z: &ArrayRef2<f32>, scores: &mut Scores, ids: &mut Array2<u32>) -> bool {
+        let mut ids = ids.iter_mut();
         for chunk in z.axis_chunks_iter(Axis(0), ROWS) {
-            let mut scores = scores.slice_axis_mut(Axis(0), (..chunk.nrows()).into());
+            let mut scores = scores.0.slice_axis_mut(Axis(0), (..chunk.nrows()).into());
             scores.assign(&self.offsets);
             general_mat_mul(1.0, &chunk, &self.table.t(), 1.0, &mut scores);
             for row in scores.rows() {
@@ -107,13 +113,23 @@ impl Rounding {
                     if score > best.0 {
                         best = (score, Some(token as u32));
                     } else if score.is_nan() {
-                        return None;
+                        return false;
                     }
                 }
-                ids.push(best.1.filter(|_| best.0.is_finite())?);
+                let (Some(id), Some(token)) = (ids.next(), best.1.filter(|_| best.0.is_finite())) else { return false };
+                *id = token;
             }
         }
-        Some(ids)
+        true
+    }
+}
+
+/// Where the scores of a few rows stand while they are compared.
+pub(crate) struct Scores(Array2<f32>);
+
+impl Scores {
+    pub(crate) fn new(rows: usize, vocab: usize) -> Self {
+        Self(Array2::zeros((ROWS.min(rows), vocab)))
     }
 }
 

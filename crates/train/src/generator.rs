@@ -292,7 +292,7 @@ impl Generator {
         let (selection, score) = match options.order {
             Order::Auto if masked => (Selection::EntropyBound { gamma: options.gamma }, Score::Entropy),
             Order::EntropyBound => (Selection::EntropyBound { gamma: options.gamma }, Score::Entropy),
-            Order::Threshold => (Selection::Threshold { least: options.threshold }, Score::Confidence),
+            Order::Threshold => (Selection::Threshold { least: options.threshold, slack: 0.0 }, Score::Confidence),
             Order::Confidence => (Selection::Quota { passes }, Score::Confidence),
             Order::Margin => (Selection::Quota { passes }, Score::Margin),
             Order::Entropy => (Selection::Quota { passes }, Score::Entropy),

@@ -66,7 +66,7 @@ impl Rule {
         match self {
             Rule::Ancestral(_) => None,
             Rule::Fixed(n) => Some((Selection::Quota { passes: len.div_ceil(n) }, Score::Entropy)),
-            Rule::Threshold(least) => Some((Selection::Threshold { least }, Score::Confidence)),
+            Rule::Threshold(least) => Some((Selection::Threshold { least, slack: 0.0 }, Score::Confidence)),
             Rule::EntropyBound(gamma) => Some((Selection::EntropyBound { gamma }, Score::Entropy)),
         }
     }
