@@ -22,13 +22,12 @@ fn draw_of(golden: &Fixture, index: usize) -> Vec<f64> {
 struct Recorded {
     start: Vec<f64>,
     uniforms: Vec<Vec<f64>>,
-    priorities: Vec<Vec<f64>>,
 }
 
 impl Draws for Recorded {
     fn uniforms(&mut self, stream: u32, at: At, out: &mut [f64]) {
-        let tensors = if stream == stream::ORDER { &self.priorities } else { &self.uniforms };
-        out.copy_from_slice(&tensors[at.step as usize][at.row as usize * out.len()..][..out.len()]);
+        assert_eq!(stream, stream::TOKENS);
+        out.copy_from_slice(&self.uniforms[at.step as usize][at.row as usize * out.len()..][..out.len()]);
     }
     fn below(&mut self, _: u32, at: At, _: usize) -> usize {
         self.start[at.row as usize] as usize
@@ -91,7 +90,7 @@ fn compare_ancestral(
     };
     let drawn = steps + usize::from(noise_removal == NoiseRemoval::Sample);
     let uniforms = (0..drawn).map(|i| draw_of(&golden, first + i)).collect();
-    let draws = Recorded { start, uniforms, priorities: vec![] };
+    let draws = Recorded { start, uniforms };
     let denoiser = TableFunction::new(&golden);
     let asked = std::sync::Arc::clone(&denoiser.asked);
     let process = Categorical::new(20, limit).expect("twenty ids");
@@ -128,40 +127,6 @@ fn ancestral_sampling_equals_udlm_and_duo() {
     let (schedule, time) = (LogLinear::default(), TimeDependence::Conditioned);
     compare_ancestral("udlm_ancestral_uniform", Limit::Uniform, &schedule, time, NoiseRemoval::Off);
     compare_ancestral("duo_ancestral", Limit::Uniform, &schedule, time, NoiseRemoval::Sample);
-}
-
-#[test]
-fn unmasking_equals_llada() {
-    for (name, passes, size, temperature, score) in [
-        ("llada_lowconf_greedy", 6, 12, 0.0, Score::Confidence),
-        ("llada_lowconf_semi_ar", 4, 6, 0.0, Score::Confidence),
-        ("llada_lowconf_temp1", 12, 12, 1.0, Score::Confidence),
-        ("llada_random_temp05", 3, 6, 0.5, Score::Random),
-    ] {
-        let golden = fixture(name);
-        let mut fixed = Fixed::none(2, 16);
-        golden.ids("prompt").chunks(4).enumerate().for_each(|(row, p)| fixed.write(row, 0, p).expect("inside"));
-        let drawn = golden.names().filter(|name| name.starts_with("rnd.")).count();
-        let every = if score == Score::Random { 2 } else { 1 };
-        let recorded = |first: usize| (first..drawn).step_by(every).map(|i| draw_of(&golden, i)).collect::<Vec<_>>();
-        let priorities = if score == Score::Random { recorded(1) } else { vec![] };
-        let draws = Recorded { start: vec![], uniforms: recorded(0), priorities };
-        let denoiser = TableFunction::new(&golden);
-        let asked = std::sync::Arc::clone(&denoiser.asked);
-        let process = Categorical::new(24, Limit::Mask(23)).expect("the mask is the last id");
-        let options = UnmaskingOptions {
-            filter: Filter { temperature, ..Filter::default() },
-            selection: Selection::Quota { passes },
-            score,
-            blocks: Some(Blocks { first: 4, size }),
-            idiom: Idiom::Race,
-            ..Default::default()
-        };
-        let sampler = Unmasking::with_draws(denoiser, process, fixed, options, Box::new(draws)).expect("sound");
-        let last = sampler.finish().expect("infallible");
-        assert_eq!(asked.lock().expect("one thread").concat(), golden.ids("calls.x"), "{name}, calls");
-        assert_eq!(last.ids.iter().copied().collect::<Vec<_>>(), golden.ids("x_final"), "{name}, the end");
-    }
 }
 
 /// Recorded normals, whole tensors \[batch · len, d\]: the start, the given embeddings, one per step.

@@ -1,9 +1,13 @@
 //! Which check reads which folder.
 
-use super::{Kind, ancestral};
+use super::{Kind, ancestral, gaussian, unmasking};
 
 /// Every family that there is a check for.
 pub const KINDS: &[Kind] = &[
+    Kind { family: "dream_sampling", check: unmasking::dream },
+    Kind { family: "fast_dllm", check: unmasking::fast_dllm },
+    Kind { family: "gaussian_samplers", check: gaussian::samplers },
+    Kind { family: "llada_sampling", check: unmasking::llada },
     Kind { family: "mdlm_sampling", check: ancestral::mdlm },
     Kind { family: "udlm_sampling", check: ancestral::udlm },
 ];

@@ -6,10 +6,12 @@
 mod ancestral;
 mod case;
 mod fault;
+mod gaussian;
 mod kinds;
 mod read;
 mod report;
 mod table;
+mod unmasking;
 
 pub use case::Case;
 pub use fault::Fault;
