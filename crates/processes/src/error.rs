@@ -56,6 +56,16 @@ pub enum Error {
         /// What the row sums to.
         sum: f64,
     },
+    /// A matrix row that is no set of rates.
+    #[error(
+        "row {row} of the rates sums to {sum} or has a negative rate; rates away are at least 0 and a row sums to 0"
+    )]
+    Rates {
+        /// The row.
+        row: usize,
+        /// What the row sums to.
+        sum: f64,
+    },
     /// States that a chain cannot be respaced to.
     #[error("cannot keep the states {found:?}; they must rise strictly and end with {expected}, the chain's last")]
     States {
@@ -63,6 +73,30 @@ pub enum Error {
         expected: usize,
         /// The states that were given.
         found: Vec<usize>,
+    },
+    /// A prompt that leaves nothing to answer.
+    #[error("the prompt of row {row} has {prompt} of {len} tokens; at least one must be left for the answer")]
+    Prompt {
+        /// The row.
+        row: usize,
+        /// The prompt's length.
+        prompt: usize,
+        /// The row's length.
+        len: usize,
+    },
+    /// A number among the logits that is none.
+    #[error(
+        "logit {id} at row {row}, position {position} is {found}; log-probabilities must be below +inf, and not all -inf"
+    )]
+    Logits {
+        /// The row in the batch.
+        row: usize,
+        /// The position in the row.
+        position: usize,
+        /// The id.
+        id: usize,
+        /// What was found.
+        found: f32,
     },
     /// The schedule of a process cannot be built.
     #[error(transparent)]

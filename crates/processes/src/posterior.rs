@@ -43,17 +43,17 @@ impl Categorical {
     /// If `p_x_0` is not \[vocab\] long.
     pub fn posterior_kl(&self, alpha_bar_t: f64, alpha_bar_s: f64, x_t: u32, x_0: u32, p_x_0: &[f64]) -> f64 {
         assert_eq!(p_x_0.len(), self.vocab(), "posterior_kl: p_x_0 must have one probability per id");
-        Bayes::new(self, alpha_bar_t, alpha_bar_s, x_t).kl(x_0, |k| p_x_0[k]).nats
+        Bayes::new(self, alpha_bar_t, alpha_bar_s, x_t).kl(x_0, p_x_0)
     }
 
     /// Whether nothing can change at x_t: a token that the mask process has not masked.
-    pub(crate) fn stays(&self, x_t: u32) -> bool {
+    fn stays(&self, x_t: u32) -> bool {
         matches!(self.limit(), Limit::Mask(mask) if mask != x_t)
     }
 }
 
 /// The joint probability q(x_s = k, x_t) for a clean-token distribution, up to nothing.
-pub(crate) struct Bayes<'a> {
+struct Bayes<'a> {
     process: &'a Categorical,
     x_t: u32,
     r: f64,
@@ -62,7 +62,7 @@ pub(crate) struct Bayes<'a> {
 }
 
 impl<'a> Bayes<'a> {
-    pub(crate) fn new(process: &'a Categorical, alpha_bar_t: f64, alpha_bar_s: f64, x_t: u32) -> Self {
+    fn new(process: &'a Categorical, alpha_bar_t: f64, alpha_bar_s: f64, x_t: u32) -> Self {
         assert!((x_t as usize) < process.vocab(), "token {x_t} is outside the vocabulary of {} ids", process.vocab());
         let r = ratio(alpha_bar_t, alpha_bar_s);
         Self { process, x_t, r, away: (1.0 - r) * process.pi(x_t), alpha_bar_s }
@@ -70,46 +70,39 @@ impl<'a> Bayes<'a> {
 
     /// Q_ts\[k, x_t\]: the likelihood of x_t.
     #[inline]
-    pub(crate) fn likelihood(&self, k: u32) -> f64 {
+    fn likelihood(&self, k: u32) -> f64 {
         if k == self.x_t { self.r + self.away } else { self.away }
     }
 
     /// (p Q_bar_s)\[k\]: the marginal at s.
     #[inline]
-    pub(crate) fn marginal(&self, k: u32, p: f64) -> f64 {
+    fn marginal(&self, k: u32, p: f64) -> f64 {
         self.alpha_bar_s * p + (1.0 - self.alpha_bar_s) * self.process.pi(k)
     }
 
     #[inline]
-    pub(crate) fn joint(&self, k: u32, p: f64) -> f64 {
+    fn joint(&self, k: u32, p: f64) -> f64 {
         self.likelihood(k) * self.marginal(k, p)
     }
 
     /// KL of the posterior of `x_0` from that of the distribution `p`.
-    pub(crate) fn kl(&self, x_0: u32, p: impl Fn(usize) -> f64) -> Kl {
+    fn kl(&self, x_0: u32, p: &[f64]) -> f64 {
         let hot = |k: usize| f64::from(u8::from(k == x_0 as usize));
         let (mut q_total, mut p_total) = (0.0, 0.0);
-        for k in 0..self.process.vocab() {
+        for (k, &p) in p.iter().enumerate() {
             q_total += self.joint(k as u32, hot(k));
-            p_total += self.joint(k as u32, p(k));
+            p_total += self.joint(k as u32, p);
         }
         if self.process.stays(self.x_t) || q_total <= 0.0 {
-            return Kl { nats: 0.0, q_total: 0.0, p_total };
+            return 0.0;
         }
         let mut nats = 0.0;
-        for k in 0..self.process.vocab() {
+        for (k, &p) in p.iter().enumerate() {
             let q = self.joint(k as u32, hot(k)) / q_total;
             if q > 0.0 {
-                nats += q * (q * p_total / self.joint(k as u32, p(k))).ln();
+                nats += q * (q * p_total / self.joint(k as u32, p)).ln();
             }
         }
-        Kl { nats, q_total, p_total }
+        nats
     }
-}
-
-/// A KL of posteriors with its two normalisers; `q_total` is 0 where nothing can change.
-pub(crate) struct Kl {
-    pub(crate) nats: f64,
-    pub(crate) q_total: f64,
-    pub(crate) p_total: f64,
 }

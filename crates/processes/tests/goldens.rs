@@ -6,7 +6,7 @@ mod common;
 use common::{assert_close, fixture, rows};
 use galatea_fixtures::Fixture;
 use galatea_processes::objectives::{d3pm, flow, masked, score_entropy, softmax, uniform};
-use galatea_processes::{Categorical, Limit};
+use galatea_processes::{Categorical, Limit, Scheduled};
 use galatea_schedules::{AnySchedule, Geometric, Linear, LogLinear, Schedule};
 
 fn softmaxed(logits: &[f64]) -> Vec<f64> {
@@ -70,7 +70,7 @@ fn mdlm_subs_losses() {
 fn mdlm_d3pm_loss() {
     let golden = fixture("mdlm_loss-d3pm_T50");
     let times = mdlm_times(&golden, Some(50));
-    let process = Categorical::new(20, Limit::Mask(19)).unwrap();
+    let process = Scheduled::new(Categorical::new(20, Limit::Mask(19)).unwrap(), Linear);
     let (x_0, x_t, attention) = (golden.ids("x0"), golden.ids("x_t"), golden.vec("attention_mask"));
     let clean = rows(&golden, "logits_t0");
     let found: Vec<f64> = rows(&golden, "logits")
@@ -78,7 +78,7 @@ fn mdlm_d3pm_loss() {
         .enumerate()
         .map(|(i, logits)| {
             let t = times[i / 10].min(1.0 - 1e-4);
-            let kl = d3pm::loss(&process, logits, x_0[i], x_t[i], 1.0 - t, 1.0 - t + 0.02, 0.0, None);
+            let kl = d3pm::loss(&process, logits, x_0[i], x_t[i], t, t - 0.02, 0.0, &mut d3pm::Scratch::new(20), None);
             attention[i] * (50.0 * kl + d3pm::cross_entropy(&clean[i], x_0[i], None))
         })
         .collect();

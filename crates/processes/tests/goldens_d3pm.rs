@@ -6,7 +6,7 @@ mod common;
 use common::{assert_close, fixture, rows};
 use galatea_fixtures::relative;
 use galatea_processes::objectives::d3pm;
-use galatea_processes::{Categorical, Dense, Limit, TokenProcess};
+use galatea_processes::{Categorical, Dense, Limit, Scheduled, TokenProcess};
 use galatea_schedules::Betas;
 use ndarray::Array2;
 
@@ -129,8 +129,19 @@ fn d3pm_losses() {
             let found = match t {
                 0 => ce,
                 _ => {
-                    let (a_t, a_s) = (chain.alphas_cumprod()[t], chain.alphas_cumprod()[t - 1]);
-                    d3pm::loss(&process, logits, x_0[i], x_t[i], a_t, a_s, lambda, None)
+                    let time = |state: usize| state as f64 / chain.len() as f64;
+                    let timed = Scheduled::new(process, &chain);
+                    d3pm::loss(
+                        &timed,
+                        logits,
+                        x_0[i],
+                        x_t[i],
+                        time(t + 1),
+                        time(t),
+                        lambda,
+                        &mut d3pm::Scratch::new(5),
+                        None,
+                    )
                 }
             };
             let expected = if t == 0 { golden.vec("kl_or_nll")[i] } else { losses[i] };

@@ -39,6 +39,16 @@ impl Hybrid {
         Ok(Self { p_uniform, gamma, b: gamma.exp2() * p_uniform / (1.0 - p_uniform) })
     }
 
+    /// B, the uniform tokens at t = 1/2 over 2^-gamma, before normalisation.
+    pub fn b(&self) -> f64 {
+        self.b
+    }
+
+    /// How fast uniform tokens come and go.
+    pub fn gamma(&self) -> f64 {
+        self.gamma
+    }
+
     /// c(t), the uniform tokens before normalisation.
     fn c(&self, t: f64) -> f64 {
         if self.b == 0.0 { 0.0 } else { self.b * (t * (1.0 - t)).powf(0.5 * self.gamma) }

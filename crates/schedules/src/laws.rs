@@ -23,6 +23,7 @@ fn all() -> Vec<AnySchedule> {
         "geometric",
         "log-snr",
         "log-snr(3, -6)",
+        "even-weight(0.0001, 0.9999)",
         "hybrid",
         "hybrid(0.5, 2)",
         "linear-md4",
@@ -174,6 +175,17 @@ fn derivatives_at_the_ends_are_numbers() {
 
 proptest! {
     #[test]
+    fn even_weight_weighs_every_time_alike(p_min in 1e-4..0.3f64, p_max in 0.4..=1.0f64, t in 0.0..1.0f64) {
+        let even = EvenWeight::new(p_min, p_max).unwrap();
+        let weight = -even.alpha_bar_derivative(t) / (1.0 - even.alpha_bar(t));
+        prop_assert!((weight - even.weight()).abs() < 1e-10 * weight);
+        // Importance sampling: a schedule's own times, with a density in proportion to its weight.
+        let linear = Linear.time_of(even.alpha_bar(t));
+        let density = 1.0 / derivative(|t| Linear.time_of(even.alpha_bar(t)), t, 1e-4);
+        prop_assert!((density * even.weight() * linear - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
     fn hybrid_noise_is_what_flowed_in(p in 0.0..0.9f64, gamma in 0.1..2.0f64, t in 0.01..0.99f64) {
         let schedule = Hybrid::new(p, gamma).unwrap();
         let [mask, uniform] = schedule.noise(t);
@@ -232,6 +244,7 @@ fn constructors_say_what_was_wrong() {
         "log-linear(NaN)",
         "linear-beta(0, 0)",
         "hybrid(1, 1)",
+        "even-weight(0, 1)",
         "hybrid(0.1, 2.5)",
     ] {
         assert!(text.parse::<AnySchedule>().is_err(), "{text} was read");

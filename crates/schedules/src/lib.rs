@@ -4,6 +4,7 @@
 pub mod betas;
 pub mod closed;
 pub mod error;
+pub mod even;
 pub mod gaussian;
 pub mod grid;
 pub mod hybrid;
@@ -17,6 +18,7 @@ pub mod warped;
 pub use betas::Betas;
 pub use closed::{Cosine, Linear, LogLinear, Logarithm, Polynomial, Power, Sine, Sqrt};
 pub use error::Error;
+pub use even::EvenWeight;
 pub use gaussian::{Geometric, LinearBeta, LinearLogSnr, LinearSigma};
 pub use hybrid::Hybrid;
 pub use learned::{GammaWeights, LearnedGamma, Warp};

@@ -1,8 +1,8 @@
 //! Schedules by name, for configuration files and command lines.
 
 use crate::{
-    Cosine, Error, Geometric, Hybrid, Linear, LinearBeta, LinearLogSnr, LinearSigma, LogLinear, Logarithm, Polynomial,
-    Power, Schedule, Sine, Sqrt, Squeeze, Until,
+    Cosine, Error, EvenWeight, Geometric, Hybrid, Linear, LinearBeta, LinearLogSnr, LinearSigma, LogLinear, Logarithm,
+    Polynomial, Power, Schedule, Sine, Sqrt, Squeeze, Until,
 };
 use std::fmt;
 use std::str::FromStr;
@@ -47,6 +47,8 @@ pub enum AnySchedule {
     Geometric(Geometric),
     /// `log-snr(max, min)`.
     LinearLogSnr(LinearLogSnr),
+    /// `even-weight(p_min, p_max)`.
+    EvenWeight(EvenWeight),
     /// `hybrid(p_uniform, gamma)`.
     Hybrid(Hybrid),
     /// `squeeze(low, high, schedule)`, and the names `linear-md4`, `cosine-md4`, `cosine-mdlm`,
@@ -70,6 +72,7 @@ pub const NAMES: &[&str] = &[
     "linear-sigma",
     "geometric",
     "log-snr",
+    "even-weight",
     "hybrid",
     "squeeze",
     "until",
@@ -95,6 +98,7 @@ impl AnySchedule {
             Self::LinearSigma(s) => s,
             Self::Geometric(s) => s,
             Self::LinearLogSnr(s) => s,
+            Self::EvenWeight(s) => s,
             Self::Hybrid(s) => s,
             Self::Squeeze(s) => &**s,
             Self::Until(s) => &**s,
@@ -202,6 +206,10 @@ impl FromStr for AnySchedule {
             "linear-sigma" => given.or([0.0, 10.0]).and_then(|[a, b]| LinearSigma::new(a, b).map(Self::LinearSigma)),
             "geometric" => given.or([1e-4, 20.0]).and_then(|[a, b]| Geometric::new(a, b).map(Self::Geometric)),
             "log-snr" => given.or([13.3, -5.0]).and_then(|[a, b]| LinearLogSnr::new(a, b).map(Self::LinearLogSnr)),
+            "even-weight" => {
+                let EvenWeight { p_min, p_max } = EvenWeight::default();
+                given.or([p_min, p_max]).and_then(|[a, b]| EvenWeight::new(a, b).map(Self::EvenWeight))
+            }
             "hybrid" => given.or([0.1, 1.0]).and_then(|[p, gamma]| Hybrid::new(p, gamma).map(Self::Hybrid)),
             "linear-md4" => given.or([1e-4]).and_then(|[eps]| Self::squeezed(Self::Linear(Linear), eps, 1.0 - eps)),
             "cosine-md4" => given.or([1e-4]).and_then(|[eps]| Self::squeezed(Self::Sine(Sine), eps, 1.0 - eps)),
@@ -230,6 +238,7 @@ impl fmt::Display for AnySchedule {
             Self::LinearSigma(s) => write!(f, "linear-sigma({}, {})", s.sigma_min, s.sigma_max),
             Self::Geometric(s) => write!(f, "geometric({}, {})", s.sigma_min, s.sigma_max),
             Self::LinearLogSnr(s) => write!(f, "log-snr({}, {})", s.max, s.min),
+            Self::EvenWeight(s) => write!(f, "even-weight({}, {})", s.p_min, s.p_max),
             Self::Hybrid(s) => write!(f, "hybrid({}, {})", s.p_uniform, s.gamma),
             Self::Until(s) => write!(f, "until({}, {})", s.end, s.inner),
             Self::Squeeze(s) => write!(f, "squeeze({}, {}, {})", s.low, s.high, s.inner),

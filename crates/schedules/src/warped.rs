@@ -55,7 +55,11 @@ impl Warped {
         let bins = weights.l_t.len();
         for (table, list) in [("l_t", &weights.l_t), ("l_u", &weights.l_u)] {
             let missing = list.is_empty() || list.len() != bins;
-            let index = if missing { Some(list.len().min(bins)) } else { list.iter().position(|x| !(x.abs() < 300.0)) };
+            let index = if missing {
+                Some(list.len().min(bins))
+            } else {
+                list.iter().position(|x| x.is_nan() || x.abs() >= 300.0)
+            };
             if let Some(index) = index {
                 let found = list.get(index).copied().unwrap_or(f64::NAN);
                 return Err(Error::Table {

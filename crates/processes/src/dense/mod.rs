@@ -1,6 +1,11 @@
 //! Categorical chains given by their matrices: any noise, for vocabularies small enough to write it down.
 
+mod information;
+mod nearest;
 mod noises;
+
+pub use information::mutual_information;
+pub use nearest::{doubly_stochastic, nearest_neighbour_rates, neighbour_walk_rates};
 
 use crate::error::same_shape;
 use crate::{Error, TokenProcess};

@@ -1,5 +1,6 @@
 //! D3PM's structured noises.
 
+use super::SLACK;
 use crate::error::same_shape;
 use crate::{Dense, Error};
 use ndarray::{Array2, ArrayRef2};
@@ -33,10 +34,24 @@ impl Dense {
     /// Q_t = exp(beta_t R) for a rate matrix R whose rows sum to 0: D3PM's nearest-neighbour noise, for one.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `rates` is not square, [`Error::Stochastic`] if R is no rate matrix.
+    /// [`Error::Shape`] if `rates` is not square, [`Error::Rates`] if R is no rate matrix, [`Error::Parameter`] for a beta that is
+    /// negative or not finite.
     pub fn exponential(rates: &ArrayRef2<f64>, betas: &[f64]) -> Result<Self, Error> {
         same_shape("rates", &[rates.nrows(), rates.nrows()], rates.shape())?;
-        Self::new(betas.iter().map(|beta| exp(&(rates * *beta))).collect())
+        for ((row, values), own) in rates.rows().into_iter().enumerate().zip(rates.diag()) {
+            let sum = values.sum();
+            let away = values.iter().enumerate().filter(|(j, _)| *j != row);
+            if away.clone().any(|(_, rate)| rate.is_nan() || *rate < 0.0)
+                || sum.is_nan()
+                || sum.abs() > SLACK * own.abs().max(1.0)
+            {
+                return Err(Error::Rates { row, sum });
+            }
+        }
+        if let Some(&found) = betas.iter().find(|beta| **beta < 0.0 || !beta.is_finite()) {
+            return Err(Error::Parameter { parameter: "every beta", expected: "at least 0 and finite", found });
+        }
+        Self::new(betas.iter().map(|beta| stochastic(exp(&(rates * *beta)))).collect())
     }
 
     fn neighbours(vocab: usize, betas: &[f64], share: impl Fn(f64, usize) -> f64) -> Result<Self, Error> {
@@ -65,4 +80,14 @@ pub(super) fn exp(m: &Array2<f64>) -> Array2<f64> {
         sum = sum.dot(&sum);
     }
     sum
+}
+
+/// Puts right what rounding has done to rows that sum to 1: every squaring doubles it.
+pub(super) fn stochastic(mut q: Array2<f64>) -> Array2<f64> {
+    q.mapv_inplace(|q| q.max(0.0));
+    for mut row in q.rows_mut() {
+        let sum = row.sum();
+        row.mapv_inplace(|q| q / sum);
+    }
+    q
 }

@@ -1,9 +1,10 @@
-use super::{distribution, one_hot, two_alpha_bars};
+use super::{check_gradient, distribution, one_hot, two_alpha_bars};
+use crate::dense::nearest_neighbour_rates;
 use crate::objectives::rounding::Rounding;
 use crate::objectives::{
     Batch, batch, d3pm, embedding, flow, log_sum_exp, masked, rounding, score_entropy, softmax, uniform,
 };
-use crate::{Categorical, Limit};
+use crate::{Categorical, Dense, Error, Hybrid, Limit, Scheduled, TokenProcess};
 use galatea_fixtures::derivative;
 use galatea_schedules::{Linear, LogLinear, Schedule, Sine, Squeeze};
 use ndarray::{Array1, Array2, Array3, array};
@@ -20,20 +21,6 @@ fn probabilities(logits: &[f64]) -> Vec<f64> {
     let mut p = logits.to_vec();
     softmax(&mut p);
     p
-}
-
-/// Compares a gradient with the finite differences of `loss` in every coordinate of `at`.
-fn check_gradient(at: &[f64], gradient: &[f64], loss: impl Fn(&[f64]) -> f64) {
-    let scale = gradient.iter().fold(1.0f64, |m, g| m.max(g.abs()));
-    for k in 0..at.len() {
-        let along = |x: f64| {
-            let mut moved = at.to_vec();
-            moved[k] = x;
-            loss(&moved)
-        };
-        let expected = derivative(along, at[k], 1e-3);
-        assert!((gradient[k] - expected).abs() < 1e-8 * scale, "coordinate {k}: {} {expected}", gradient[k]);
-    }
 }
 
 /// UDLM's form of the uniform NELBO, a sum over the vocabulary: the oracle of the one-pass form.
@@ -197,16 +184,49 @@ proptest! {
 
     #[test]
     fn d3pm_gradient_and_value(logits in logits(), x_0 in 0..MASK, x_t in 0..V as u32, (a_t, a_s) in two_alpha_bars(), lambda in 0.0..1.0f64) {
+        let (t, s) = (1.0 - a_t, 1.0 - a_s);
+        let mut scratch = d3pm::Scratch::new(V);
         for (limit, x_t) in [(Limit::Uniform, x_t), (Limit::Uniform, x_0), (Limit::Mask(MASK), MASK), (Limit::Mask(MASK), x_0)] {
             let process = Categorical::new(V, limit).unwrap();
+            let timed = Scheduled::new(process, Linear);
             let mut gradient = vec![f64::NAN; V];
-            let loss = d3pm::loss(&process, &logits, x_0, x_t, a_t, a_s, lambda, Some(&mut gradient));
-            check_gradient(&logits, &gradient, |l| d3pm::loss(&process, l, x_0, x_t, a_t, a_s, lambda, None));
+            let loss = d3pm::loss(&timed, &logits, x_0, x_t, t, s, lambda, &mut scratch, Some(&mut gradient));
+            let again = |l: &[f64]| d3pm::loss(&timed, l, x_0, x_t, t, s, lambda, &mut d3pm::Scratch::new(V), None);
+            check_gradient(&logits, &gradient, again);
             let p = probabilities(&logits);
             let expected = process.posterior_kl(a_t, a_s, x_t, x_0, &p) - lambda * p[x_0 as usize].ln();
-            prop_assert!((loss - expected).abs() < 1e-12);
+            prop_assert!((loss - expected).abs() < 1e-11, "{} {}", loss, expected);
             d3pm::cross_entropy(&logits, x_0, Some(&mut gradient));
             check_gradient(&logits, &gradient, |l| d3pm::cross_entropy(l, x_0, None));
+        }
+    }
+
+    #[test]
+    fn d3pm_gradient_for_matrices_and_hybrids(logits in logits(), x_0 in 0..MASK, x_t in 0..V as u32, step in 1usize..6, lambda in 0.0..1.0f64) {
+        let betas = [0.1, 0.2, 0.3, 0.4, 0.5, 0.9];
+        let band = Dense::band(V, &betas, 2).unwrap();
+        let walk = nearest_neighbour_rates(&Array2::from_shape_fn((V, 2), |(i, j)| (i * i + 3 * j) as f64), 2).unwrap();
+        let nearest = Dense::exponential(&walk, &betas).unwrap();
+        let hybrid = Hybrid::new(V, MASK, 0.2, 1.0).unwrap();
+        let (t, s) = ((step + 1) as f64 / 6.0, step as f64 / 6.0);
+        for process in [&band as &dyn TokenProcess, &nearest, &hybrid] {
+            let mut gradient = vec![f64::NAN; V];
+            let loss = |l: &[f64], g: Option<&mut [f64]>| {
+                d3pm::loss(process, l, x_0, x_t, t.min(0.99), s, lambda, &mut d3pm::Scratch::new(V), g)
+            };
+            let found = loss(&logits, Some(&mut gradient));
+            check_gradient(&logits, &gradient, |l| loss(l, None));
+            // The KL of the two posteriors, written out.
+            let (mut q, mut p) = (vec![0.0; V], vec![0.0; V]);
+            process.posterior(t.min(0.99), s, x_t, &one_hot(V, x_0), &mut q);
+            process.posterior(t.min(0.99), s, x_t, &probabilities(&logits), &mut p);
+            let kl: f64 = q.iter().zip(&p).filter(|(q, _)| **q > 0.0).map(|(q, p)| q * (q / p).ln()).sum();
+            let mut marginal = vec![0.0; V];
+            process.marginal(t.min(0.99), &one_hot(V, x_0), &mut marginal);
+            if marginal[x_t as usize] > 0.0 {
+                let expected = kl - lambda * probabilities(&logits)[x_0 as usize].ln();
+                prop_assert!((found - expected).abs() < 1e-11, "{} {}", found, expected);
+            }
         }
     }
 
@@ -357,6 +377,21 @@ fn batches_are_rows() {
     assert!(batch(arrays, &mut small, None, objective).is_err());
     let outside = array![[0, 1, 9], [3, 4, 0]];
     assert!(batch(Batch { x_0: &outside, ..arrays }, &mut loss, None, objective).is_err());
+    // What is no distribution stops at the border, with its place.
+    for bad in [f32::NAN, f32::INFINITY] {
+        let mut broken = logits.clone();
+        broken[[1, 2, 4]] = bad;
+        let error = batch(Batch { logits: &broken, ..arrays }, &mut loss, None, objective).unwrap_err();
+        assert!(matches!(error, Error::Logits { row: 1, position: 2, id: 4, .. }), "{error}");
+    }
+    let mut forbidden = logits.clone();
+    forbidden[[0, 0, 3]] = f32::NEG_INFINITY;
+    assert!(batch(Batch { logits: &forbidden, ..arrays }, &mut loss, None, objective).is_ok());
+    forbidden.fill(f32::NEG_INFINITY);
+    assert!(matches!(
+        batch(Batch { logits: &forbidden, ..arrays }, &mut loss, None, objective),
+        Err(Error::Logits { .. })
+    ));
 }
 
 #[test]

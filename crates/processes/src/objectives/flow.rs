@@ -1,6 +1,6 @@
 //! The generalised KL of discrete flow matching.
 
-use super::{log_sum_exp, softmax_backward};
+use super::row::Softmax;
 
 /// One token of the generalised KL of a mixture path: x_t = x_1 with probability kappa, else x_t is from the source.
 ///
@@ -19,23 +19,22 @@ use super::{log_sum_exp, softmax_backward};
 /// Shaul et al. (2024), "Flow matching with general discrete paths", the ELBO of mixture paths;
 /// facebookresearch/flow_matching `generalized_loss.py`.
 pub fn loss(logits: &[f64], x_1: u32, x_t: u32, kappa: f64, kappa_derivative: f64, dlogits: Option<&mut [f64]>) -> f64 {
-    let total = log_sum_exp(logits, None);
-    let p = |k: usize| (logits[k] - total).exp();
+    let row = Softmax::new(logits, None);
     let (z, target) = (x_t as usize, x_1 as usize);
     let jump = kappa_derivative / (1.0 - kappa);
     let hit = x_t == x_1;
-    let log_p = logits[target] - total;
+    let log_p = row.log_p(target);
     if let Some(dlogits) = dlogits {
         dlogits.fill(0.0);
         dlogits[z] = -jump;
-        softmax_backward(p, dlogits);
+        row.backward(dlogits);
         if !hit {
             for (k, d) in dlogits.iter_mut().enumerate() {
-                *d += jump * p(k);
+                *d += jump * row.p(k);
             }
             dlogits[target] -= jump;
         }
     }
     let (delta, log_part) = if hit { (1.0, 0.0) } else { (0.0, log_p) };
-    -jump * (p(z) - delta + log_part)
+    -jump * (row.p(z) - delta + log_part)
 }

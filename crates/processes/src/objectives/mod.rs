@@ -8,19 +8,26 @@
 //! |---|---|---|
 //! | masked NELBO (SUBS, MD4, LLaDA), continuous or T steps | mask | [`masked`] |
 //! | uniform-state NELBO (UDLM, Duo) | uniform | [`uniform`] |
-//! | KL of posteriors + lambda CE (D3PM), T steps | both | [`d3pm`] |
+//! | bound of any noise that changes in time (GIDD), its training weights | mask + uniform | [`interpolating`] |
+//! | KL of posteriors + lambda CE (D3PM), T steps | any | [`d3pm`] |
 //! | score entropy (SEDD) | both | [`score_entropy`] |
 //! | generalised KL of a mixture path (flow matching) | both | [`flow`] |
 //! | rounding NLL: dot, distance, Bayes logits | Gaussian | [`rounding`] |
+//! | mean embedding of a softmax, output prior, unit rows (CDCD, Plaid) | Gaussian | [`reparam`] |
+//! | prompts that are not noised, answers that count alike (LLaDA's SFT) | any | [`answer`] |
 //! | MSE, e2e terms of Diffusion-LM | Gaussian | [`embedding`] |
 //! | variational bound in nats per token | Gaussian | [`bound`] |
 
+pub mod answer;
 pub mod bound;
 pub mod d3pm;
 pub mod embedding;
 pub mod flow;
+pub mod interpolating;
 pub mod masked;
+pub mod reparam;
 pub mod rounding;
+pub mod row;
 pub mod score_entropy;
 pub mod uniform;
 
@@ -78,7 +85,8 @@ pub struct Row<'a> {
 /// `loss` \[batch, len\] in nats, `dlogits` \[batch, len, vocab\].
 ///
 /// # Errors
-/// [`Error::Shape`] if the arrays do not fit, [`Error::Token`] for an id outside the vocabulary.
+/// [`Error::Shape`] if the arrays do not fit, [`Error::Token`] for an id outside the vocabulary, [`Error::Logits`] for a row
+/// that is no distribution: a NaN stops here, where its place is known, and not in a text or a mean.
 pub fn batch(
     batch: Batch<'_>,
     loss: &mut ArrayRef2<f64>,
@@ -100,6 +108,7 @@ pub fn batch(
                 return Err(Error::Token { token, row: b, position: l, vocab });
             }
         }
+        finite(batch.logits.index_axis(Axis(0), b).row(l).iter().copied(), b, l)?;
         for (wide, &narrow) in row.iter_mut().zip(batch.logits.index_axis(Axis(0), b).row(l)) {
             *wide = f64::from(narrow);
         }
@@ -131,10 +140,12 @@ pub fn softmax(logits: &mut [f64]) {
     logits.iter_mut().for_each(|x| *x = (*x - total).exp());
 }
 
-/// The gradient with respect to logits from that with respect to their softmax: p ⊙ (dp - ⟨p, dp⟩), over `dp`.
-pub(crate) fn softmax_backward(p: impl Fn(usize) -> f64, dp: &mut [f64]) {
-    let inner: f64 = dp.iter().enumerate().map(|(k, g)| p(k) * g).sum();
-    for (k, g) in dp.iter_mut().enumerate() {
-        *g = p(k) * (*g - inner);
+/// That a row of logits has a softmax: no NaN, no +inf, not all -inf (an id may be forbidden, all may not).
+fn finite(logits: impl Iterator<Item = f32> + Clone, row: usize, position: usize) -> Result<(), Error> {
+    let bad = logits.clone().enumerate().find(|(_, x)| x.is_nan() || *x == f32::INFINITY);
+    let all_forbidden = || logits.clone().all(|x| x == f32::NEG_INFINITY).then_some((0, f32::NEG_INFINITY));
+    match bad.or_else(all_forbidden) {
+        None => Ok(()),
+        Some((id, found)) => Err(Error::Logits { row, position, id, found }),
     }
 }

@@ -93,3 +93,48 @@ pub fn log_score_of(limit: Limit, p_x_0: &[f64], x_t: u32, alpha_bar: f64, log_s
         *log_s = marginal(k).ln() - own;
     }
 }
+
+/// Writes the clean-token distribution that the log ratios imply, the inverse of [`log_score_of`]: q_t is the ratios over their
+/// sum, and p = (q_t - (1 - alpha_bar) pi) / alpha_bar. Where a score is no distribution's, what is negative becomes 0.
+///
+/// Under the mask limit it answers for a masked x_t; of a token that is shown p is known anyway.
+///
+/// # Panics
+/// If the slices differ in length or `x_t` is outside.
+pub fn x_0_of_log_score(limit: Limit, log_score: &[f64], x_t: u32, alpha_bar: f64, p_x_0: &mut [f64]) {
+    assert_eq!(p_x_0.len(), log_score.len(), "x_0_of_log_score: one probability per score");
+    let noise = match limit {
+        Limit::Uniform => (1.0 - alpha_bar) / log_score.len() as f64,
+        Limit::Mask(_) => 0.0,
+    };
+    let ratio = |k: usize| if k == x_t as usize { 1.0 } else { log_score[k].exp() };
+    let total: f64 = (0..log_score.len()).map(ratio).sum();
+    for (k, p) in p_x_0.iter_mut().enumerate() {
+        *p = match limit {
+            Limit::Mask(mask) if k == mask as usize => 0.0,
+            Limit::Mask(_) | Limit::Uniform => (ratio(k) / total - noise).max(0.0),
+        };
+    }
+    let total: f64 = p_x_0.iter().sum();
+    if total > 0.0 {
+        p_x_0.iter_mut().for_each(|p| *p /= total);
+    } else {
+        p_x_0.fill(0.0);
+        p_x_0[x_t as usize] = 1.0;
+    }
+}
+
+/// Turns a network's output into log ratios in place, as SEDD does for its mask process: every entry minus
+/// log(1 / alpha_bar - 1) + log(vocab - 1), and 0 at x_t. The first part is the ratio of an even guess, so that the network
+/// has an output of size 1 to learn at every noise level.
+///
+/// # Panics
+/// If `x_t` is outside.
+///
+/// # Source
+/// Lou, Meng, Ermon (2024), SEDD, `scale_by_sigma` of its model.
+pub fn scale_by_sigma(log_score: &mut [f64], x_t: u32, alpha_bar: f64) {
+    let level = ((1.0 - alpha_bar) / alpha_bar).ln() + ((log_score.len() - 1) as f64).ln();
+    log_score.iter_mut().for_each(|s| *s -= level);
+    log_score[x_t as usize] = 0.0;
+}

@@ -1,6 +1,6 @@
 //! The bound of uniform-state diffusion.
 
-use super::{log_sum_exp, softmax_backward};
+use super::row::Softmax;
 
 /// One token of the uniform-state NELBO in nats (its integrand over t), in the form that needs one pass over the
 /// vocabulary.
@@ -39,9 +39,8 @@ pub fn nelbo(
         return 0.0;
     }
     let (noise, signal) = (1.0 - alpha_bar, v * alpha_bar);
-    let total = log_sum_exp(logits, None);
-    let p = |k: usize| (logits[k] - total).exp();
-    let x_bar = |k: usize| signal * p(k) + noise;
+    let row = Softmax::new(logits, None);
+    let x_bar = |k: usize| signal * row.p(k) + noise;
     let kappa = noise / (signal + noise);
     // The coefficients of the three parts that depend on the model, and the constant that does not.
     let (all, at_x_0, constant) = if x_t == x_0 {
@@ -52,7 +51,7 @@ pub fn nelbo(
     };
     let c = alpha_bar_derivative / signal;
     let (at_z, log_at_z) = (x_bar(z), x_bar(z).ln());
-    let sum: f64 = (0..logits.len()).map(|k| x_bar(k).ln()).sum();
+    let sum = row.sum_log_mixed(signal, noise);
     let bracket = constant - v / at_z + all * (sum - v * log_at_z) + at_x_0 * (x_bar(own).ln() - log_at_z);
     if let Some(dlogits) = dlogits {
         let scale = c * signal;
@@ -61,7 +60,7 @@ pub fn nelbo(
         }
         dlogits[own] += scale * at_x_0 / x_bar(own);
         dlogits[z] += scale * (v / at_z - all * v - at_x_0) / at_z;
-        softmax_backward(p, dlogits);
+        row.backward(dlogits);
     }
     c * bracket
 }

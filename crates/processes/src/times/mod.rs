@@ -1,5 +1,10 @@
 //! Drawing the times of a training batch.
 
+mod history;
+
+pub use history::LossHistory;
+
+use crate::Bounds;
 use galatea_random::Philox;
 
 /// How the n times of a batch cover \[t_min, 1\]. Every rule gives each single time the uniform law; they differ in how
@@ -51,6 +56,16 @@ impl Times {
             }
         }
         times.iter_mut().for_each(|t| *t = t_min + (1.0 - t_min) * *t);
+    }
+
+    /// Fills `times` with numbers within `bounds`. For block diffusion, hand in all blocks of all rows at once, so that the
+    /// strata run over both: \[batch, blocks\] in row-major order.
+    ///
+    /// # Source
+    /// Arriola et al. (2025), BD3-LM, the clipped schedules.
+    pub fn draw_within(self, bounds: Bounds, rng: &mut Philox, times: &mut [f64]) {
+        self.draw(0.0, rng, times);
+        times.iter_mut().for_each(|t| *t = bounds.place(*t));
     }
 }
 

@@ -1,0 +1,92 @@
+//! Processes in continuous time, run backwards: rates of jumping.
+
+use crate::Interpolating;
+use crate::categorical::ratio;
+use galatea_schedules::Schedule;
+
+/// Writes the rates of the reversed chain from x_t: to every other id y the inflow of x_t times the ratio p_t(y) / p_t(x_t), and at
+/// x_t minus their sum.
+///
+/// A step of length h jumps with rates times h: SEDD's Euler sampler.
+///
+/// # Shapes
+/// `log_score` (the ratios' logarithms; its entry at x_t is not used) and `rates` \[vocab\].
+///
+/// # Panics
+/// If the slices differ in length or `x_t` is outside.
+///
+/// # Source
+/// Lou, Meng, Ermon (2024), SEDD, equations 4 and 17; `docs/derivations/rates.md`, section 1.
+pub fn reverse_rates(process: &impl Interpolating, t: f64, x_t: u32, log_score: &[f64], rates: &mut [f64]) {
+    assert_eq!(log_score.len(), rates.len(), "reverse_rates: one rate per score");
+    let inflow = process.inflow(t).of(x_t, process.mask());
+    let mut total = 0.0;
+    for (k, (rate, log_s)) in rates.iter_mut().zip(log_score).enumerate() {
+        // A token that nothing flows into has come from nowhere else, whatever the score says.
+        *rate = if k != x_t as usize && inflow > 0.0 { inflow * log_s.exp() } else { 0.0 };
+        total += *rate;
+    }
+    rates[x_t as usize] = -total;
+}
+
+/// Turns the ratios p_t(y) / p_t(x_t) in place into p_s(y) / p_t(x_t), by undoing the step from s to t.
+///
+/// Times the likelihood of x_t ([`TokenProcess::weigh`](crate::TokenProcess::weigh)) this is the posterior q(x_s | x_t) that the
+/// score implies: SEDD's Tweedie or "analytic" sampler. A score that no distribution has can give negative entries.
+///
+/// # Shapes
+/// `score` \[vocab\], the entry at x_t being 1.
+///
+/// # Source
+/// Lou, Meng, Ermon (2024), SEDD, theorem 4.2 (`staggered_score` of its code); `docs/derivations/rates.md`, section 2.
+pub fn undo_step(process: &impl Interpolating, t: f64, s: f64, score: &mut [f64]) {
+    let (r, mask) = (ratio(process.alpha_bar(t), process.alpha_bar(s)), process.mask());
+    let (now, before) = (process.noise(t), process.noise(s));
+    let total: f64 = score.iter().sum();
+    for (k, score) in score.iter_mut().enumerate() {
+        let inflow = now.of(k as u32, mask) - r * before.of(k as u32, mask);
+        *score = (*score - inflow * total) / r;
+    }
+}
+
+/// The rates, towards the data, at which discrete flow matching moves a token whose clean value is guessed as x_0:
+/// u(y) = `to_x_0` \[y = x_0\] + `to_noise` pi(y) for y != x_t.
+///
+/// # Source
+/// Gat et al. (2024), "Discrete flow matching", section 3; `docs/derivations/rates.md`, section 3.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FlowRates {
+    /// The rate of a jump to x_0.
+    pub to_x_0: f64,
+    /// The rate of a fresh draw from the source pi.
+    pub to_noise: f64,
+}
+
+impl FlowRates {
+    /// The rates of the mixture path with kappa = alpha_bar, whose time runs towards the data, so that kappa' = -alpha_bar'.
+    ///
+    /// The velocity alone is kappa' / (1 - kappa) to x_0. `correction` times the divergence-free field
+    /// kappa' / (kappa (1 - kappa)) (kappa \[y = x_0\] + (1 - kappa) pi(y)) is added: it is in proportion to the path's own
+    /// distribution, which it therefore leaves alone, while it lets a token that was guessed wrongly move on.
+    pub fn new(schedule: &impl Schedule, t: f64, correction: f64) -> Self {
+        let (kappa, slope) = (schedule.alpha_bar(t), -schedule.alpha_bar_derivative(t));
+        let correction_to_noise = if correction == 0.0 { 0.0 } else { correction * slope / kappa };
+        Self { to_x_0: (1.0 + correction) * slope / (1.0 - kappa), to_noise: correction_to_noise }
+    }
+
+    /// The rate of jumping to `y`, where `pi_y` is the source's probability of it; 0 for staying.
+    #[inline]
+    pub fn rate(&self, x_0: u32, x_t: u32, y: u32, pi_y: f64) -> f64 {
+        if y == x_t {
+            return 0.0;
+        }
+        let jump = if y == x_0 { self.to_x_0 } else { 0.0 };
+        jump + self.to_noise * pi_y
+    }
+
+    /// The rate of leaving x_t, the sum of [`rate`](Self::rate) over all y.
+    pub fn intensity(&self, x_0: u32, x_t: u32, pi_x_t: f64) -> f64 {
+        let jump = if x_0 == x_t { 0.0 } else { self.to_x_0 };
+        jump + self.to_noise * (1.0 - pi_x_t)
+    }
+}
