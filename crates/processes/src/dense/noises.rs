@@ -40,8 +40,8 @@ impl Dense {
         same_shape("rates", &[rates.nrows(), rates.nrows()], rates.shape())?;
         for ((row, values), own) in rates.rows().into_iter().enumerate().zip(rates.diag()) {
             let sum = values.sum();
-            let away = values.iter().enumerate().filter(|(j, _)| *j != row);
-            if away.clone().any(|(_, rate)| rate.is_nan() || *rate < 0.0)
+            let mut away = values.iter().enumerate().filter(|(j, _)| *j != row);
+            if away.any(|(_, rate)| rate.is_nan() || *rate < 0.0)
                 || sum.is_nan()
                 || sum.abs() > SLACK * own.abs().max(1.0)
             {
