@@ -1,10 +1,15 @@
-//! Ancestral sampling: step by step from the posterior q(x_s | x_t, p(x_0)), for masks and for uniform noise.
+//! Step by step along noise levels, every position for itself: ancestral sampling and its relatives.
 
-use crate::draws::{Draws, Keyed, stream};
+use crate::corrector::{self, Gibbs};
+use crate::draws::{Draws, Keyed};
+use crate::error::parameter;
 use crate::levels::Level;
+use crate::noise::Noise;
+use crate::reverse::{Reverse, Scratch, Step};
+use crate::revise::kappa_of;
 use crate::tokens::Tokens;
-use crate::{Canvas, Error, Failure, Filter, Fixed, Idiom, Levels, Sampler, filter};
-use galatea_processes::{Categorical, Denoiser, Limit};
+use crate::{Canvas, Error, Failure, Filter, Fixed, Idiom, Levels, Output, Revise, Rule, Sampler};
+use galatea_processes::{Categorical, Denoiser, TokenProcess};
 
 /// Whether the denoiser's answer depends on t.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -40,6 +45,8 @@ pub enum NoiseRemoval {
     Sample,
     /// One more step to the likeliest token of its posterior.
     Argmax,
+    /// One more step to the likeliest token of p(x_0), whatever the present one is.
+    Greedy,
     /// Nothing: the last canvas is a draw of the last level, noise included.
     Off,
 }
@@ -53,8 +60,16 @@ pub struct AncestralOptions {
     pub first_sample: u32,
     /// How logits become p(x_0).
     pub filter: Filter,
+    /// What the denoiser's numbers are.
+    pub output: Output,
     /// What the denoiser's distribution at a position is conditioned on.
     pub conditioning: Conditioning,
+    /// How a step is taken.
+    pub rule: Rule,
+    /// What a step may take back; with [`Rule::Posterior`] only.
+    pub revise: Revise,
+    /// What is drawn again between two steps.
+    pub corrector: Option<Gibbs>,
     /// Whether the denoiser depends on t.
     pub time: TimeDependence,
     /// What happens to the noise that is left.
@@ -63,23 +78,30 @@ pub struct AncestralOptions {
     pub idiom: Idiom,
 }
 
-/// The ancestral sampler: x_s ~ q(x_s | x_t, p(x_0 | x_t)) along the levels, every position for itself.
+/// The stepwise sampler: x_s ~ q(x_s | x_t, p(x_0 | x_t)) along the levels, every position for itself; or another
+/// [`Rule`] in place of the posterior, with what [`Revise`] takes back, and a [`Gibbs`] corrector between steps.
 ///
-/// Positions are drawn independently given x_t, so the law of the text is exact only as the steps become small. Fixed
-/// tokens hold from the first canvas to the last. Under the mask limit a token once written stays.
+/// Positions are drawn independently given x_t, so the law of the text is exact only as the steps become small (or with
+/// correctors). Fixed tokens hold from the first canvas to the last. Under the mask limit a token once written stays,
+/// unless a revision or a flow takes it back.
 ///
 /// # Shapes
 /// Canvases \[batch, len\]; the denoiser's logits \[batch, len, vocab\] with the process's vocabulary.
 ///
 /// # Source
 /// Austin et al. (2021), D3PM, section 3; Sahoo et al. (2024), MDLM, algorithm of section 4 (with the cached p(x_0));
-/// Schiff et al. (2024), UDLM, equation 10; Sahoo et al. (2025), Duo.
+/// Schiff et al. (2024), UDLM, equation 10; Sahoo et al. (2025), Duo; von Rütte et al. (2025), GIDD; and those of
+/// [`Rule`] and [`Revise`].
 pub struct Ancestral<D> {
     tokens: Tokens<D>,
-    process: Categorical,
+    noise: Noise,
     levels: Levels,
     options: AncestralOptions,
-    p: Vec<f64>,
+    scratch: Scratch,
+    /// The tokens of the present step.
+    written: Vec<(usize, usize, u32)>,
+    /// sigma of every position of a row, where it depends on confidence.
+    shares: Vec<f64>,
     failed: bool,
 }
 
@@ -87,8 +109,8 @@ impl<D: Denoiser> Ancestral<D> {
     /// The sampler at the noisiest level, before its first step.
     ///
     /// # Errors
-    /// [`Error`] for an empty canvas, a fixed or forbidden token outside the vocabulary, a fixed mask, or an option
-    /// outside its range.
+    /// [`Error`] for an empty canvas, a fixed or forbidden token outside the vocabulary, a fixed mask, an option
+    /// outside its range, or options that do not go together.
     pub fn new(
         denoiser: D,
         process: Categorical,
@@ -112,17 +134,72 @@ impl<D: Denoiser> Ancestral<D> {
         options: AncestralOptions,
         draws: Box<dyn Draws>,
     ) -> Result<Self, Error> {
-        let (vocab, limit) = (process.vocab(), process.limit());
+        Self::build(denoiser, Noise::Levels(process), levels, fixed, options, draws)
+    }
+
+    /// The sampler of any process, along the times of `grid` on the process's own clock: the hybrid noise of GIDD, the
+    /// matrices of D3PM. An id that pure noise consists of is the mask and is never written.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new), and for a grid that rises or leaves \[0, 1\].
+    pub fn of(
+        denoiser: D,
+        process: impl TokenProcess + Send + 'static,
+        grid: &[f64],
+        fixed: Fixed,
+        options: AncestralOptions,
+    ) -> Result<Self, Error> {
+        let draws = Keyed::new(options.seed, options.first_sample, fixed.dim())?;
+        Self::of_with_draws(denoiser, process, grid, fixed, options, Box::new(draws))
+    }
+
+    /// As [`of`](Self::of), with random numbers of the caller's instead of the seed's.
+    ///
+    /// # Errors
+    /// As for [`of`](Self::of).
+    pub fn of_with_draws(
+        denoiser: D,
+        process: impl TokenProcess + Send + 'static,
+        grid: &[f64],
+        fixed: Fixed,
+        options: AncestralOptions,
+        draws: Box<dyn Draws>,
+    ) -> Result<Self, Error> {
+        // The process keeps its own count of what is left; the level's is that of a clock, which only has to be in range.
+        let levels = Levels::from_pairs(grid.iter().map(|&t| (t, 1.0 - t)))?;
+        Self::build(denoiser, Noise::Clock(Box::new(process)), levels, fixed, options, draws)
+    }
+
+    fn build(
+        denoiser: D,
+        noise: Noise,
+        levels: Levels,
+        fixed: Fixed,
+        options: AncestralOptions,
+        draws: Box<dyn Draws>,
+    ) -> Result<Self, Error> {
+        let (vocab, blank) = (noise.vocab(), noise.blank());
+        fixed.check(vocab, blank)?;
         let mut forbidden = options.filter.forbidden.clone();
-        let mask = match limit {
-            Limit::Mask(mask) => Some(mask),
-            Limit::Uniform => None,
-        };
-        fixed.check(vocab, mask)?;
-        forbidden.extend(mask);
+        if options.output != Output::Verbatim {
+            forbidden.extend(blank);
+        }
         Filter { forbidden: forbidden.clone(), ..options.filter }.check(vocab)?;
-        let tokens = Tokens::new(denoiser, (vocab, limit), fixed, forbidden, levels.first().t, draws);
-        Ok(Self { tokens, process, levels, options, p: vec![0.0; vocab], failed: false })
+        check(&noise, &levels, &options)?;
+        let stays = match options.rule {
+            Rule::Flow { divergence_free } => divergence_free <= 0.0,
+            Rule::Posterior | Rule::Sampled | Rule::Tweedie | Rule::Euler => !options.revise.revises(),
+        };
+        let settled = noise.absorbing().is_some() && stays && options.output != Output::Verbatim;
+        let start = |draws: &mut dyn Draws, at| noise.start(draws, at);
+        let (len, t) = (fixed.dim().1, levels.first().t);
+        let mut tokens = Tokens::starting((denoiser, vocab), (blank, settled), fixed, forbidden, t, draws, start);
+        if matches!(options.revise, Revise::Confidence { .. }) {
+            let decided = &tokens.canvas.decided;
+            tokens.canvas.confidence = Some(decided.mapv(|decided| if decided { 1.0 } else { 0.0 }));
+        }
+        let (scratch, written, shares) = (Scratch::new(vocab), Vec::new(), vec![0.0; len]);
+        Ok(Self { tokens, noise, levels, options, scratch, written, shares, failed: false })
     }
 
     /// Overwrites a position that is not fixed, as an edit between two steps; the mask id opens it again.
@@ -133,63 +210,186 @@ impl<D: Denoiser> Ancestral<D> {
         self.tokens.write(row, position, token)
     }
 
-    /// The levels of the next step and whether it removes the noise that is left; `None` at the end.
-    fn next_step(&self) -> Option<(Level, Level, bool)> {
-        let (levels, i) = (self.levels.as_slice(), self.tokens.canvas.step);
-        if i < self.levels.steps() {
-            return Some((levels[i], levels[i + 1], false));
+    /// The next step; `None` at the end.
+    fn next_step(&self) -> Option<Step> {
+        let i = self.tokens.canvas.step;
+        if self.tokens.fixed.free() == 0 {
+            return None;
         }
-        let noise_left = match self.process.limit() {
-            Limit::Mask(_) => self.tokens.canvas.decided.iter().any(|decided| !decided),
-            Limit::Uniform => self.levels.last().alpha_bar < 1.0 && self.tokens.fixed.free() > 0,
+        if i < self.levels.steps() {
+            let (here, there) = self.levels.step(i);
+            let sigma = self.options.revise.sigma(i, here, there);
+            let kappa = kappa_of(sigma, there.alpha_bar);
+            let (slope, last) = (self.levels.slope(i), i + 1 == self.levels.steps());
+            return Some(Step { here, there, slope, sigma, kappa, clean: false, last });
+        }
+        let here = self.levels.last();
+        let noise_left = match (self.tokens.blank, &self.noise) {
+            (Some(blank), Noise::Levels(_)) => self.tokens.canvas.ids.iter().any(|&id| id == blank),
+            (Some(_) | None, Noise::Clock(_)) => here.t > 0.0,
+            (None, Noise::Levels(_)) => here.alpha_bar < 1.0,
         };
         let wanted = match self.options.noise_removal {
-            NoiseRemoval::Sample | NoiseRemoval::Argmax => true,
+            NoiseRemoval::Sample | NoiseRemoval::Argmax | NoiseRemoval::Greedy => true,
             NoiseRemoval::Off => false,
         };
-        let clean = Level { t: 0.0, alpha_bar: 1.0 };
-        (i == self.levels.steps() && noise_left && wanted).then_some((self.levels.last(), clean, true))
+        let flows = matches!(self.options.rule, Rule::Flow { .. });
+        let there = Level { t: 0.0, alpha_bar: 1.0 };
+        let step = Step { here, there, slope: 0.0, sigma: 0.0, kappa: 1.0, clean: true, last: true };
+        (i == self.levels.steps() && noise_left && wanted && !flows).then_some(step)
     }
 
-    fn step(&mut self, here: Level, there: Level, removal: bool) -> Result<(), Failure<D::Error>> {
+    fn step(&mut self, step: Step) -> Result<(), Failure<D::Error>> {
         let reused = match self.options.time {
             TimeDependence::Free => true,
             TimeDependence::Conditioned => false,
         };
-        self.tokens.predict(here.t, reused)?;
+        self.tokens.predict(step.here.t, reused)?;
         let (batch, len) = self.tokens.canvas.ids.dim();
-        let rule = if removal { self.options.noise_removal } else { NoiseRemoval::Sample };
-        let mut written = Vec::new();
+        let before = self.options.corrector.map(|_| self.tokens.canvas.ids.clone());
+        self.written.clear();
         for row in 0..batch {
+            self.share(row, step.sigma);
             for position in 0..len {
-                if !self.tokens.open(row, position) {
-                    continue;
+                if self.takes_part(row, position, &step) {
+                    let token = self.token(row, position, step)?;
+                    self.written.push((row, position, token));
                 }
-                let (at, x_t) =
-                    (self.tokens.at(self.tokens.canvas.step, row, position), self.tokens.canvas.ids[[row, position]]);
-                let (logits, draws) = self.tokens.row(row, position);
-                let (process, options, p) = (&self.process, &self.options, &mut self.p[..]);
-                let mut reverse = Reverse { process, options, here, there, x_t, logits, p };
-                let token = match rule {
-                    NoiseRemoval::Argmax => reverse.argmax(),
-                    NoiseRemoval::Sample | NoiseRemoval::Off if options.idiom == Idiom::Exact => {
-                        let mut pair = [0.0; 2];
-                        draws.uniforms(stream::TOKENS, at, &mut pair);
-                        reverse.draw(pair)
-                    }
-                    NoiseRemoval::Sample | NoiseRemoval::Off => reverse
-                        .posterior()
-                        .map(|q| options.idiom.draw(draws, stream::TOKENS, at, &q, &mut vec![0.0; q.len()]) as u32),
-                };
-                written.push((row, position, token.ok_or(Failure::Output { row, position })?));
             }
         }
-        self.tokens.apply(&written, there.t);
+        self.tokens.apply(&self.written, step.there.t);
+        if let (Some(gibbs), Some(before), false) = (self.options.corrector, before, step.clean) {
+            self.correct(gibbs, step.there)?;
+            let changed = before.indexed_iter().filter(|(at, id)| self.tokens.canvas.ids[*at] != **id);
+            self.tokens.canvas.changed = changed.map(|(at, _)| at).collect();
+        }
         if self.next_step().is_none() {
             self.tokens.close();
         }
         Ok(())
     }
+
+    /// Whether a step can change a position.
+    fn takes_part(&self, row: usize, position: usize, step: &Step) -> bool {
+        let idle = self.noise.absorbing().is_some()
+            && self.options.output != Output::Verbatim
+            && match self.options.rule {
+                Rule::Flow { divergence_free } => divergence_free <= 0.0,
+                Rule::Posterior | Rule::Sampled | Rule::Tweedie | Rule::Euler => step.sigma <= 0.0,
+            };
+        self.tokens.free(row, position) && (!idle || self.tokens.blank(row, position))
+    }
+
+    fn token(&mut self, row: usize, position: usize, mut step: Step) -> Result<u32, Failure<D::Error>> {
+        if matches!(self.options.revise, Revise::Confidence { .. }) {
+            step.sigma = self.shares[position];
+        }
+        let x_t = self.tokens.canvas.ids[[row, position]];
+        let at = self.tokens.at(self.tokens.canvas.step, row, position);
+        let (logits, draws) = self.tokens.row(row, position);
+        let (noise, options, scratch) = (&self.noise, &self.options, &mut self.scratch);
+        let mut reverse = Reverse { noise, options, step, x_t, logits, scratch };
+        let token = match options.noise_removal {
+            NoiseRemoval::Argmax if step.clean => reverse.argmax(),
+            NoiseRemoval::Greedy if step.clean => reverse.greedy(),
+            NoiseRemoval::Argmax | NoiseRemoval::Greedy | NoiseRemoval::Sample | NoiseRemoval::Off => {
+                reverse.token(draws, at)
+            }
+        };
+        let token = token.ok_or(Failure::Output { row, position })?;
+        let written = (x_t != token).then(|| reverse.probability(token) as f32);
+        if let (Some(confidence), Some(p)) = (&mut self.tokens.canvas.confidence, written) {
+            confidence[[row, position]] = if self.tokens.blank == Some(token) { 0.0 } else { p };
+        }
+        Ok(token)
+    }
+
+    /// Divides sigma among the written positions of a row as softmax(-confidence).
+    fn share(&mut self, row: usize, sigma: f64) {
+        let Some(confidence) = &self.tokens.canvas.confidence else { return };
+        let mut total = 0.0;
+        for (position, share) in self.shares.iter_mut().enumerate() {
+            let written = self.tokens.free(row, position) && !self.tokens.blank(row, position);
+            *share = if written { (-f64::from(confidence[[row, position]])).exp() } else { 0.0 };
+            total += *share;
+        }
+        let scale = if total > 0.0 { sigma / total } else { 0.0 };
+        self.shares.iter_mut().for_each(|share| *share *= scale);
+    }
+
+    /// Draws positions again at the level that the step has reached.
+    fn correct(&mut self, gibbs: Gibbs, level: Level) -> Result<(), Failure<D::Error>> {
+        let (batch, len) = self.tokens.canvas.ids.dim();
+        let still = Step { here: level, there: level, slope: 0.0, sigma: 0.0, kappa: 1.0, clean: false, last: false };
+        for sweep in 0..gibbs.sweeps {
+            self.tokens.predict(level.t, false)?;
+            self.written.clear();
+            // The step has been counted already.
+            let number = (self.tokens.canvas.step - 1) * gibbs.sweeps + sweep;
+            for row in 0..batch {
+                let mut choice = corrector::Choice::new(gibbs.positions);
+                for position in 0..len {
+                    if !self.tokens.free(row, position) {
+                        continue;
+                    }
+                    let x_t = self.tokens.canvas.ids[[row, position]];
+                    let at = self.tokens.at(number, row, position);
+                    let (logits, draws) = self.tokens.row(row, position);
+                    let (noise, options, scratch) = (&self.noise, &self.options, &mut self.scratch);
+                    let mut reverse = Reverse { noise, options, step: still, x_t, logits, scratch };
+                    if !reverse.weigh_conditional() {
+                        return Err(Failure::Output { row, position });
+                    }
+                    let Scratch { q, race, .. } = &mut self.scratch;
+                    let key = gibbs.pick.key(q, x_t, draws, at);
+                    choice.offer(key, || {
+                        let token = self.options.idiom.draw(draws, crate::stream::CORRECTION, at, q, race);
+                        (row, position, token as u32)
+                    });
+                }
+                self.written.extend(choice.chosen());
+            }
+            self.tokens.put(&self.written);
+        }
+        Ok(())
+    }
+}
+
+/// An error for options that do not go together.
+fn check(noise: &Noise, levels: &Levels, options: &AncestralOptions) -> Result<(), Error> {
+    options.revise.check(levels.steps())?;
+    let together = |option, needs, holds: bool| if holds { Ok(()) } else { Err(Error::Together { option, needs }) };
+    let closed = matches!(noise, Noise::Levels(_));
+    let masked = noise.absorbing().is_some();
+    let posterior = options.rule == Rule::Posterior;
+    together("a revision", "the posterior rule", posterior || !options.revise.revises())?;
+    together("this revision", "a process of masks or uniform tokens", closed || !options.revise.needs_levels())?;
+    let confidence = matches!(options.revise, Revise::Confidence { .. });
+    together("a revision by confidence", "a process of masks", masked || !confidence)?;
+    together("scores", "a process of masks or uniform tokens", closed || options.output != Output::Score)?;
+    let verbatim = options.output == Output::Verbatim;
+    together("an output taken verbatim", "the flow rule", matches!(options.rule, Rule::Flow { .. }) || !verbatim)?;
+    if let Some(gibbs) = options.corrector {
+        gibbs.check()?;
+        together("a Gibbs corrector", "noise in which a token may change", !masked)?;
+    }
+    let first = levels.first().alpha_bar;
+    match options.rule {
+        Rule::Posterior | Rule::Sampled => {}
+        Rule::Tweedie => together("Tweedie's rule", "a process of masks or uniform tokens", closed)?,
+        Rule::Euler => {
+            together("Euler's rule", "a process of masks or uniform tokens", closed)?;
+            parameter("the first alpha_bar of Euler's rule", "above 0", first, first > 0.0)?;
+        }
+        Rule::Flow { divergence_free } => {
+            together("the flow rule", "a process of masks or uniform tokens", closed)?;
+            let sound = divergence_free >= 0.0 && divergence_free.is_finite();
+            parameter("divergence_free", "finite and at least 0", divergence_free, sound)?;
+            let starts = first > 0.0 || divergence_free <= 0.0;
+            parameter("the first alpha_bar of a flow with a divergence-free part", "above 0", first, starts)?;
+        }
+    }
+    Ok(())
 }
 
 impl<D: Denoiser> Iterator for Ancestral<D> {
@@ -212,91 +412,9 @@ impl<D: Denoiser> Sampler for Ancestral<D> {
         if self.failed {
             return None;
         }
-        let (here, there, removal) = self.next_step()?;
-        let step = self.step(here, there, removal);
+        let step = self.next_step()?;
+        let step = self.step(step);
         self.failed = step.is_err();
         Some(step)
-    }
-}
-
-/// The reverse step of one position, whose p(x_0) is worked out only where the draw asks for it.
-pub(crate) struct Reverse<'a> {
-    pub(crate) process: &'a Categorical,
-    pub(crate) options: &'a AncestralOptions,
-    pub(crate) here: Level,
-    pub(crate) there: Level,
-    pub(crate) x_t: u32,
-    pub(crate) logits: &'a [f32],
-    pub(crate) p: &'a mut [f64],
-}
-
-impl Reverse<'_> {
-    /// The token for two uniforms: the first chooses among keep, jump and draw, the second the token.
-    ///
-    /// A masked position that is kept needs no softmax, and most are kept in most steps.
-    pub(crate) fn draw(&mut self, [route, token]: [f64; 2]) -> Option<u32> {
-        let (a_t, a_s, t, s) = (self.here.alpha_bar, self.there.alpha_bar, self.here.t, self.there.t);
-        match self.process.limit() {
-            Limit::Mask(_) => {
-                if route >= self.process.step(a_t, a_s, t, s).jump {
-                    return Some(self.x_t);
-                }
-                self.predict().then(|| filter::draw(self.p, token) as u32)
-            }
-            Limit::Uniform => {
-                if !self.predict() {
-                    return None;
-                }
-                let step = self.process.soft_step(a_t, a_s, t, s, self.p[self.x_t as usize]);
-                let drawn = if route < step.keep {
-                    self.x_t
-                } else if route < step.keep + step.jump {
-                    filter::draw(self.p, token) as u32
-                } else {
-                    (token * self.process.vocab() as f64) as u32
-                };
-                Some(drawn)
-            }
-        }
-    }
-
-    /// The posterior itself, \[vocab\].
-    pub(crate) fn posterior(&mut self) -> Option<Vec<f64>> {
-        let mut q = vec![0.0; self.p.len()];
-        self.predict().then(|| {
-            self.process.posterior(self.here.alpha_bar, self.there.alpha_bar, self.x_t, self.p, &mut q);
-            q
-        })
-    }
-
-    /// The likeliest token of the posterior, the first of equals.
-    fn argmax(&mut self) -> Option<u32> {
-        let q = self.posterior()?;
-        let best = (1..q.len()).fold(0, |best, k| if q[k] > q[best] { k } else { best });
-        Some(best as u32)
-    }
-
-    /// Writes p(x_0), conditioned on the other positions only, and returns whether the logits could be read.
-    fn predict(&mut self) -> bool {
-        if !self.options.filter.apply(self.logits, self.p) {
-            return false;
-        }
-        match (self.options.conditioning, self.process.limit()) {
-            (Conditioning::Others, Limit::Uniform | Limit::Mask(_)) | (Conditioning::All, Limit::Mask(_)) => {}
-            (Conditioning::All, Limit::Uniform) => self.forget_own(),
-        }
-        true
-    }
-
-    /// Divides p by the likelihood of the position's own token. Where p leaves no doubt there is nothing to divide.
-    fn forget_own(&mut self) {
-        let (noise, hit) = (1.0 - self.here.alpha_bar, self.process.vocab() as f64 * self.here.alpha_bar);
-        let own = self.p[self.x_t as usize];
-        let kept = own * noise / (noise + hit);
-        let total = 1.0 - own + kept;
-        if own < 1.0 && total > 0.0 {
-            self.p[self.x_t as usize] = kept;
-            self.p.iter_mut().for_each(|p| *p /= total);
-        }
     }
 }

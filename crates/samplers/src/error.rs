@@ -97,6 +97,14 @@ pub enum Error {
         /// The shape that was given.
         found: Vec<usize>,
     },
+    /// Options that do not go together.
+    #[error("{option} needs {needs}")]
+    Together {
+        /// The option.
+        option: &'static str,
+        /// What it goes with.
+        needs: &'static str,
+    },
     /// A number outside its range.
     #[error("{parameter} must be {expected}, found {found}")]
     Parameter {

@@ -1,6 +1,7 @@
 //! The noise levels that a sampler visits.
 
 use crate::Error;
+use crate::error::parameter;
 use galatea_schedules::Schedule;
 
 /// A time and the signal left at it.
@@ -23,18 +24,39 @@ pub struct Level {
 /// # Ok::<(), galatea_samplers::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
-pub struct Levels(Vec<Level>);
+pub struct Levels {
+    /// Where each step begins, and where the last one ends.
+    levels: Vec<Level>,
+    /// The level that each step leads to: the next one, but in grids whose steps do not join.
+    arrivals: Vec<Level>,
+    /// -d alpha_bar / dt where each step begins.
+    slopes: Vec<f64>,
+}
+
+/// The plateau of ReMDM's loop: alpha_bar rises linearly to `alpha_bar` until the time falls to `t_on`, rests there until
+/// `t_off`, and rises on to 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Plateau {
+    /// The time at which the plateau begins.
+    pub t_on: f64,
+    /// The time at which it ends, less than `t_on`.
+    pub t_off: f64,
+    /// The signal on it.
+    pub alpha_bar: f64,
+}
 
 impl Levels {
-    /// The levels of `schedule` at the times of `grid`, which descend.
+    /// The levels of `schedule` at the times of `grid`, which never rise.
     ///
     /// # Errors
     /// [`Error::Level`] as in [`from_pairs`](Self::from_pairs).
     pub fn new(schedule: &impl Schedule, grid: &[f64]) -> Result<Self, Error> {
-        Self::from_pairs(grid.iter().map(|&t| (t, schedule.alpha_bar(t))))
+        let mut levels = Self::from_pairs(grid.iter().map(|&t| (t, schedule.alpha_bar(t))))?;
+        levels.slopes.iter_mut().zip(grid).for_each(|(slope, &t)| *slope = -schedule.alpha_bar_derivative(t));
+        Ok(levels)
     }
 
-    /// The levels (t, alpha_bar): at least two, t descending strictly, alpha_bar in \[0, 1\] and never descending.
+    /// The levels (t, alpha_bar): at least two, t never rising, alpha_bar in \[0, 1\] and never descending.
     ///
     /// # Errors
     /// [`Error::Level`] with the first number that breaks this.
@@ -45,34 +67,254 @@ impl Levels {
             return bad(levels.len(), "the number of levels", "at least two", levels.len() as f64);
         }
         for (index, level) in levels.iter().enumerate() {
-            let before = if index == 0 { Level { t: f64::INFINITY, alpha_bar: 0.0 } } else { levels[index - 1] };
-            if !(level.t.is_finite() && level.t < before.t) {
-                return bad(index, "t", "finite and less than the one before", level.t);
+            let before = if index == 0 { Level { t: f64::MAX, alpha_bar: 0.0 } } else { levels[index - 1] };
+            if !(level.t.is_finite() && level.t <= before.t) {
+                return bad(index, "t", "finite and no more than the one before", level.t);
             }
             if !(level.alpha_bar >= before.alpha_bar && level.alpha_bar <= 1.0) {
                 return bad(index, "alpha_bar", "in [0, 1] and no less than the one before", level.alpha_bar);
             }
         }
-        Ok(Self(levels))
+        let arrivals = levels[1..].to_vec();
+        Ok(Self { slopes: chords(&levels, &arrivals), levels, arrivals })
+    }
+
+    /// Steps (from, to) that need not begin where the one before has ended: at least one, each from a level to one with no
+    /// later time and no less signal. Published samplers have such grids; the marginals of a chain are kept on joined
+    /// ones only.
+    ///
+    /// # Errors
+    /// [`Error::Level`] with the first number that breaks this.
+    pub fn from_steps(steps: impl IntoIterator<Item = (Level, Level)>) -> Result<Self, Error> {
+        let steps: Vec<(Level, Level)> = steps.into_iter().collect();
+        let mut levels = Vec::with_capacity(steps.len() + 1);
+        for (index, &(from, to)) in steps.iter().enumerate() {
+            Self::from_pairs([from, to].map(|level| (level.t, level.alpha_bar))).map_err(|error| match error {
+                Error::Level { parameter, expected, found, .. } => Error::Level { index, parameter, expected, found },
+                other => other,
+            })?;
+            levels.push(from);
+        }
+        let Some(&(_, last)) = steps.last() else {
+            let (parameter, expected) = ("the number of steps", "at least one");
+            return Err(Error::Level { index: 0, parameter, expected, found: 0.0 });
+        };
+        let arrivals: Vec<Level> = steps.into_iter().map(|(_, to)| to).collect();
+        let slopes = chords(&levels, &arrivals);
+        levels.push(last);
+        Ok(Self { levels, arrivals, slopes })
+    }
+
+    /// The levels of ReMDM's loop on a time grid: linear up to the plateau, along it, and linear from it.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] unless 0 < t_off < t_on < 1 and alpha_bar is in (0, 1); [`Error::Level`] for the grid.
+    ///
+    /// # Source
+    /// Wang et al. (2025), ReMDM, section 4.2 (loop).
+    pub fn plateau(grid: &[f64], plateau: Plateau) -> Result<Self, Error> {
+        plateau.check()?;
+        Self::from_pairs(grid.iter().map(|&t| (t, plateau.alpha_bar(t))))
+    }
+
+    /// The levels of ReMDM's loop as they were published: a step follows the branch that it begins on, so the step onto
+    /// the plateau ends above it, and so does the last one on it below its end.
+    ///
+    /// # Errors
+    /// As for [`plateau`](Self::plateau).
+    ///
+    /// # Source
+    /// ReMDM, its published programme.
+    pub fn plateau_unjoined(grid: &[f64], plateau: Plateau) -> Result<Self, Error> {
+        plateau.check()?;
+        Self::from_steps(grid.windows(2).map(|pair| {
+            let (t, s) = (pair[0], pair[1]);
+            let branch = plateau.branch(t);
+            (Level { t, alpha_bar: branch(t) }, Level { t: s, alpha_bar: branch(s).min(1.0) })
+        }))
+    }
+
+    /// The levels that the corrector of discrete flow matching takes with alpha_bar = 1 - t: steps of 1 / `steps`, and
+    /// shorter ones wherever no longer one leaves its probabilities in \[0, 1\]; until a step would reach `t_min`.
+    ///
+    /// Together with [`Revise::Corrector`](crate::Revise).
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for no steps or a `t_min` outside \[0, 1).
+    ///
+    /// # Source
+    /// Gat et al. (2024), "Discrete flow matching", appendix D; ReMDM's programme.
+    pub fn corrected(steps: usize, t_min: f64) -> Result<Self, Error> {
+        parameter("steps", "at least 1", steps as f64, steps > 0)?;
+        parameter("t_min", "in [0, 1)", t_min, (0.0..1.0).contains(&t_min))?;
+        let (longest, least) = (1.0 / steps as f64, (1.0 - t_min) / steps as f64);
+        let (mut t, mut pairs) = (1.0f64, vec![(1.0, 0.0)]);
+        while t > least {
+            let backward = corrector_rate(t);
+            let step = if t < 1.0 { longest.min(1.0 / ((backward + 1.0) / t + backward / (1.0 - t))) } else { longest };
+            t = (t - step).max(0.0);
+            pairs.push((t, 1.0 - t));
+        }
+        Self::from_pairs(pairs)
     }
 
     /// All levels, the noisiest first.
     pub fn as_slice(&self) -> &[Level] {
-        &self.0
+        &self.levels
     }
 
     /// The number of steps between them.
     pub fn steps(&self) -> usize {
-        self.0.len() - 1
+        self.arrivals.len()
+    }
+
+    /// Where step `i` begins and where it ends.
+    ///
+    /// # Panics
+    /// If there is no step `i`.
+    pub fn step(&self, i: usize) -> (Level, Level) {
+        (self.levels[i], self.arrivals[i])
+    }
+
+    /// -d alpha_bar / dt at the beginning of step `i`: that of the schedule, or the chord where only levels are known.
+    ///
+    /// # Panics
+    /// If there is no step `i`.
+    pub fn slope(&self, i: usize) -> f64 {
+        self.slopes[i]
     }
 
     /// The noisiest level.
     pub fn first(&self) -> Level {
-        self.0[0]
+        self.levels[0]
     }
 
     /// The level closest to the data.
     pub fn last(&self) -> Level {
-        self.0[self.0.len() - 1]
+        self.levels[self.levels.len() - 1]
+    }
+}
+
+impl Plateau {
+    fn check(&self) -> Result<(), Error> {
+        parameter("t_on", "in (0, 1)", self.t_on, self.t_on > 0.0 && self.t_on < 1.0)?;
+        parameter("t_off", "above 0 and below t_on", self.t_off, self.t_off > 0.0 && self.t_off < self.t_on)?;
+        parameter("alpha_bar", "in (0, 1)", self.alpha_bar, self.alpha_bar > 0.0 && self.alpha_bar < 1.0)?;
+        Ok(())
+    }
+
+    /// Whether a step that begins at `t` is one along the plateau.
+    pub(crate) fn holds(t_on: f64, t_off: f64, t: f64) -> bool {
+        t <= t_on && t > t_off
+    }
+
+    fn alpha_bar(&self, t: f64) -> f64 {
+        if Self::holds(self.t_on, self.t_off, t) { self.alpha_bar } else { self.branch(t)(t) }
+    }
+
+    /// The line that a step from `t` follows.
+    fn branch(&self, t: f64) -> impl Fn(f64) -> f64 + use<> {
+        let Self { t_on, t_off, alpha_bar } = *self;
+        move |s| {
+            if t > t_on {
+                (1.0 - s) * alpha_bar / (1.0 - t_on)
+            } else if t > t_off {
+                alpha_bar
+            } else {
+                1.0 - s * (1.0 - alpha_bar) / t_off
+            }
+        }
+    }
+}
+
+/// b(t) of the corrector of discrete flow matching: how much faster than the plain chain it goes back.
+pub(crate) fn corrector_rate(t: f64) -> f64 {
+    10.0 * t.max(0.0).powf(0.25) * (1.0 - t).max(0.0).powf(0.25)
+}
+
+/// The time grid of Duo's psi samplers: `high` times from 1 to `t`, `middle` times at `t`, `low` times from there to
+/// `t_min`. A step at `t` to `t` changes nothing but what [`Revise`](crate::Revise) takes back.
+///
+/// ```
+/// let grid = galatea_samplers::levels::resting_grid(3, 2, 2, 0.4, 0.0);
+/// assert_eq!(grid, [1.0, 0.7, 0.4, 0.4, 0.4, 0.4, 0.0]);
+/// ```
+///
+/// # Source
+/// Sahoo et al. (2026), the psi samplers of Duo (linear-constant-linear).
+pub fn resting_grid(high: usize, middle: usize, low: usize, t: f64, t_min: f64) -> Vec<f64> {
+    let line = |count: usize, from: f64, to: f64| {
+        (0..count).map(move |i| {
+            let u = if count > 1 { i as f64 / (count - 1) as f64 } else { 0.0 };
+            if i + 1 == count && count > 1 { to } else { from + (to - from) * u }
+        })
+    };
+    line(high, 1.0, t).chain(std::iter::repeat_n(t, middle)).chain(line(low, t, t_min)).collect()
+}
+
+fn chords(levels: &[Level], arrivals: &[Level]) -> Vec<f64> {
+    let chord = |(from, to): (&Level, &Level)| {
+        let dt = from.t - to.t;
+        if dt > 0.0 { (to.alpha_bar - from.alpha_bar) / dt } else { 0.0 }
+    };
+    levels.iter().zip(arrivals).map(chord).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use galatea_schedules::{Linear, Sine, grid};
+
+    const PLATEAU: Plateau = Plateau { t_on: 0.55, t_off: 0.05, alpha_bar: 0.9 };
+
+    #[test]
+    fn a_plateau_rests_and_joins() {
+        let grid = grid::uniform(40);
+        let levels = Levels::plateau(&grid, PLATEAU).expect("sound");
+        for pair in levels.as_slice().windows(2) {
+            assert!(pair[1].alpha_bar >= pair[0].alpha_bar);
+        }
+        let on = levels.as_slice().iter().filter(|level| level.alpha_bar == 0.9).count();
+        assert_eq!(on, grid.iter().filter(|&&t| t <= 0.55 && t > 0.05).count());
+        assert_eq!((levels.first().alpha_bar, levels.last().alpha_bar), (0.0, 1.0));
+        // The published one differs only at the joints.
+        let published = Levels::plateau_unjoined(&grid, PLATEAU).expect("sound");
+        let differ = |i: usize| (published.step(i).1.alpha_bar - levels.step(i).1.alpha_bar).abs() > 1e-12;
+        assert!((0..40).filter(|&i| differ(i)).count() <= 2 && (0..40).any(differ));
+    }
+
+    #[test]
+    fn slopes_are_those_of_the_schedule_or_of_the_chord() {
+        let grid = grid::uniform(100);
+        let levels = Levels::new(&Sine, &grid).expect("descends");
+        let chords = Levels::from_pairs(grid.iter().map(|&t| (t, Sine.alpha_bar(t)))).expect("descends");
+        for i in 0..100 {
+            assert!((levels.slope(i) + Sine.alpha_bar_derivative(grid[i])).abs() < 1e-12);
+            assert!((levels.slope(i) - chords.slope(i)).abs() < 0.02);
+        }
+    }
+
+    #[test]
+    fn the_corrector_leaves_probabilities() {
+        let levels = Levels::corrected(8, 1e-5).expect("sound");
+        for i in 1..levels.steps() {
+            let (from, to) = levels.step(i);
+            let b = corrector_rate(from.t);
+            let back = b * (to.alpha_bar - from.alpha_bar) / from.alpha_bar;
+            let on = (b + 1.0) * (to.alpha_bar - from.alpha_bar) / (1.0 - from.alpha_bar);
+            assert!((0.0..=1.0).contains(&back) && (0.0..=1.0 + 1e-12).contains(&on), "{back} {on}");
+        }
+    }
+
+    #[test]
+    fn unsound_levels_are_named() {
+        let level = |t, alpha_bar| Level { t, alpha_bar };
+        let falling = Levels::from_steps([(level(1.0, 0.0), level(0.5, 0.5)), (level(0.5, 0.5), level(0.4, 0.1))]);
+        assert!(matches!(falling, Err(Error::Level { index: 1, parameter: "alpha_bar", .. })));
+        assert!(matches!(Levels::from_steps([]), Err(Error::Level { parameter: "the number of steps", .. })));
+        assert!(matches!(Levels::new(&Linear, &[]), Err(Error::Level { parameter: "the number of levels", .. })));
+        let twisted = Plateau { t_on: 0.1, t_off: 0.2, alpha_bar: 0.5 };
+        assert!(matches!(Levels::plateau(&[1.0, 0.0], twisted), Err(Error::Parameter { parameter: "t_off", .. })));
+        assert!(matches!(Levels::corrected(0, 0.1), Err(Error::Parameter { parameter: "steps", .. })));
     }
 }

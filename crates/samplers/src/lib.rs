@@ -4,6 +4,7 @@
 pub mod ancestral;
 pub mod canvas;
 pub mod classifier;
+pub mod corrector;
 pub mod draws;
 pub mod embedding;
 pub mod error;
@@ -12,7 +13,11 @@ pub mod fixed;
 pub mod guidance;
 pub mod idiom;
 pub mod levels;
+mod noise;
+mod reverse;
+pub mod revise;
 pub mod rounding;
+pub mod rule;
 pub mod select;
 pub mod stats;
 pub mod steps;
@@ -26,6 +31,10 @@ mod invariants;
 #[cfg(test)]
 mod laws;
 #[cfg(test)]
+mod laws_steps;
+#[cfg(test)]
+mod laws_texts;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod source;
@@ -33,6 +42,7 @@ mod source;
 pub use ancestral::{Ancestral, AncestralOptions, Conditioning, NoiseRemoval, TimeDependence};
 pub use canvas::{Canvas, Sampler};
 pub use classifier::{Classifier, ClassifierGuided, Gradient, GradientGuided, Guided};
+pub use corrector::{Gibbs, Pick};
 pub use draws::{At, Draws, Keyed, stream};
 pub use embedding::{Clamp, Embedding, EmbeddingOptions, Guidance, Guide, Known, Method, Unguided};
 pub use error::{Error, Failure};
@@ -40,8 +50,10 @@ pub use filter::{Filter, Nucleus};
 pub use fixed::Fixed;
 pub use guidance::{ClassifierFree, Condition, Conditional, Pair, Prompt, Shifted};
 pub use idiom::Idiom;
-pub use levels::{Level, Levels};
+pub use levels::{Level, Levels, Plateau};
+pub use revise::Revise;
 pub use rounding::Rounding;
+pub use rule::{Output, Rule};
 pub use select::{Score, Scored, Selection, above, best, by_segments, quota, share, within_entropy, within_factor};
 pub use stats::{RowStats, row_stats};
 pub use steps::Steps;

@@ -9,7 +9,10 @@ pub(crate) struct Tokens<D> {
     denoiser: D,
     pub(crate) fixed: Fixed,
     forbidden: Vec<u32>,
-    limit: Limit,
+    /// The id that means that nothing is written.
+    pub(crate) blank: Option<u32>,
+    /// Whether a written token stays.
+    settled: bool,
     vocab: usize,
     pub(crate) canvas: Canvas,
     logits: Array3<f32>,
@@ -24,27 +27,38 @@ impl<D: Denoiser> Tokens<D> {
         denoiser: D,
         (vocab, limit): (usize, Limit),
         fixed: Fixed,
-        mut forbidden: Vec<u32>,
+        forbidden: Vec<u32>,
+        t: f64,
+        draws: Box<dyn Draws>,
+    ) -> Self {
+        let mask = match limit {
+            Limit::Mask(mask) => Some(mask),
+            Limit::Uniform => None,
+        };
+        let start = |draws: &mut dyn Draws, at| mask.unwrap_or_else(|| draws.below(stream::START, at, vocab) as u32);
+        Self::starting((denoiser, vocab), (mask, mask.is_some()), fixed, forbidden, t, draws, start)
+    }
+
+    /// The canvas at time `t` for any noise: `blank` is the id that means that nothing is written, `settled` whether a
+    /// written token stays, `start` a draw of pure noise.
+    pub(crate) fn starting(
+        (denoiser, vocab): (D, usize),
+        (blank, settled): (Option<u32>, bool),
+        fixed: Fixed,
+        forbidden: Vec<u32>,
         t: f64,
         mut draws: Box<dyn Draws>,
+        mut start: impl FnMut(&mut dyn Draws, At) -> u32,
     ) -> Self {
         let (batch, len) = fixed.dim();
-        let ids = Array2::from_shape_fn((batch, len), |(row, position)| match (fixed.get(row, position), limit) {
-            (Some(token), Limit::Mask(_) | Limit::Uniform) => token,
-            (None, Limit::Mask(mask)) => mask,
-            (None, Limit::Uniform) => {
-                let at = At { step: 0, row: (row * len + position) as u32 };
-                draws.below(stream::START, at, vocab) as u32
-            }
+        let ids = Array2::from_shape_fn((batch, len), |(row, position)| {
+            let at = At { step: 0, row: (row * len + position) as u32 };
+            fixed.get(row, position).unwrap_or_else(|| start(&mut *draws, at))
         });
-        match limit {
-            Limit::Mask(mask) => forbidden.push(mask),
-            Limit::Uniform => {}
-        }
         let decided = Array2::from_shape_fn((batch, len), |(row, position)| fixed.get(row, position).is_some());
         let canvas = Canvas { ids, decided, step: 0, t, calls: 0, changed: Vec::new(), confidence: None };
         let logits = Array3::zeros((batch, len, vocab));
-        Self { denoiser, fixed, forbidden, limit, vocab, canvas, logits, fresh: false, draws }
+        Self { denoiser, fixed, forbidden, blank, settled, vocab, canvas, logits, fresh: false, draws }
     }
 
     /// Asks the denoiser about the canvas at time `t`, unless its last answer still holds and may be `reused`.
@@ -76,17 +90,36 @@ impl<D: Denoiser> Tokens<D> {
         At { step: step as u32, row: (row * self.canvas.ids.ncols() + position) as u32 }
     }
 
+    /// Whether nothing is written at a position.
+    pub(crate) fn blank(&self, row: usize, position: usize) -> bool {
+        self.blank == Some(self.canvas.ids[[row, position]])
+    }
+
     /// Whether a position still has to be written.
     pub(crate) fn open(&self, row: usize, position: usize) -> bool {
-        match self.limit {
-            Limit::Mask(mask) => self.canvas.ids[[row, position]] == mask,
-            Limit::Uniform => self.fixed.get(row, position).is_none(),
-        }
+        if self.settled { self.blank(row, position) } else { self.free(row, position) }
+    }
+
+    /// Whether a position is not fixed.
+    pub(crate) fn free(&self, row: usize, position: usize) -> bool {
+        self.fixed.get(row, position).is_none()
     }
 
     /// Writes the tokens of a step and moves the canvas on to time `t`.
     pub(crate) fn apply(&mut self, tokens: &[(usize, usize, u32)], t: f64) {
         self.canvas.changed.clear();
+        self.put(tokens);
+        self.canvas.step += 1;
+        self.canvas.t = t;
+        for row in 0..self.canvas.ids.nrows() {
+            for position in 0..self.canvas.ids.ncols() {
+                self.canvas.decided[[row, position]] = !self.open(row, position);
+            }
+        }
+    }
+
+    /// Writes tokens within a step.
+    pub(crate) fn put(&mut self, tokens: &[(usize, usize, u32)]) {
         for &(row, position, token) in tokens {
             let old = std::mem::replace(&mut self.canvas.ids[[row, position]], token);
             if old != token {
@@ -94,22 +127,14 @@ impl<D: Denoiser> Tokens<D> {
                 self.fresh = false;
             }
         }
-        self.canvas.step += 1;
-        self.canvas.t = t;
-        for ((row, position), decided) in self.canvas.decided.indexed_iter_mut() {
-            *decided = match self.limit {
-                Limit::Mask(mask) => self.canvas.ids[[row, position]] != mask,
-                Limit::Uniform => self.fixed.get(row, position).is_some(),
-            };
-        }
     }
 
-    /// Says that no step follows: under uniform noise every position is then decided, while a mask remains a mask.
+    /// Says that no step follows: every position that holds a token is then decided, while a mask remains a mask.
     pub(crate) fn close(&mut self) {
-        match self.limit {
-            Limit::Mask(_) => {}
-            Limit::Uniform => self.canvas.decided.fill(true),
-        }
+        let blank = self.blank;
+        ndarray::Zip::from(&mut self.canvas.decided)
+            .and(&self.canvas.ids)
+            .for_each(|decided, &id| *decided = blank != Some(id));
     }
 
     /// A caller's edit between two steps.
@@ -125,9 +150,8 @@ impl<D: Denoiser> Tokens<D> {
             return Err(Error::WriteFixed { row, position, token });
         }
         self.canvas.ids[[row, position]] = token;
-        match self.limit {
-            Limit::Mask(mask) => self.canvas.decided[[row, position]] = token != mask,
-            Limit::Uniform => {}
+        if self.settled {
+            self.canvas.decided[[row, position]] = !self.open(row, position);
         }
         self.fresh = false;
         Ok(())
