@@ -8,7 +8,7 @@ use crate::noise::Noise;
 use crate::reverse::{Reverse, Scratch, Step};
 use crate::revise::kappa_of;
 use crate::tokens::Tokens;
-use crate::{Canvas, Error, Failure, Filter, Fixed, Idiom, Levels, Output, Revise, Rule, Sampler};
+use crate::{Canvas, Error, Failure, Filter, Fixed, Idiom, Levels, Output, Revise, Rule, Sampler, Steps};
 use galatea_processes::{Categorical, Denoiser, TokenProcess};
 
 /// Whether the denoiser's answer depends on t.
@@ -95,7 +95,7 @@ pub struct AncestralOptions {
 pub struct Ancestral<D> {
     tokens: Tokens<D>,
     noise: Noise,
-    levels: Levels,
+    steps: Steps,
     options: AncestralOptions,
     scratch: Scratch,
     /// The tokens of the present step.
@@ -114,12 +114,12 @@ impl<D: Denoiser> Ancestral<D> {
     pub fn new(
         denoiser: D,
         process: Categorical,
-        levels: Levels,
+        steps: impl Into<Steps>,
         fixed: Fixed,
         options: AncestralOptions,
     ) -> Result<Self, Error> {
         let draws = Keyed::new(options.seed, options.first_sample, fixed.dim())?;
-        Self::with_draws(denoiser, process, levels, fixed, options, Box::new(draws))
+        Self::with_draws(denoiser, process, steps, fixed, options, Box::new(draws))
     }
 
     /// As [`new`](Self::new), with random numbers of the caller's instead of the seed's.
@@ -129,12 +129,12 @@ impl<D: Denoiser> Ancestral<D> {
     pub fn with_draws(
         denoiser: D,
         process: Categorical,
-        levels: Levels,
+        steps: impl Into<Steps>,
         fixed: Fixed,
         options: AncestralOptions,
         draws: Box<dyn Draws>,
     ) -> Result<Self, Error> {
-        Self::build(denoiser, Noise::Levels(process), levels, fixed, options, draws)
+        Self::build(denoiser, Noise::Levels(process), steps.into(), fixed, options, draws)
     }
 
     /// The sampler of any process, along the times of `grid` on the process's own clock: the hybrid noise of GIDD, the
@@ -167,13 +167,13 @@ impl<D: Denoiser> Ancestral<D> {
     ) -> Result<Self, Error> {
         // The process keeps its own count of what is left; the level's is that of a clock, which only has to be in range.
         let levels = Levels::from_pairs(grid.iter().map(|&t| (t, 1.0 - t)))?;
-        Self::build(denoiser, Noise::Clock(Box::new(process)), levels, fixed, options, draws)
+        Self::build(denoiser, Noise::Clock(Box::new(process)), levels.into(), fixed, options, draws)
     }
 
     fn build(
         denoiser: D,
         noise: Noise,
-        levels: Levels,
+        steps: Steps,
         fixed: Fixed,
         options: AncestralOptions,
         draws: Box<dyn Draws>,
@@ -185,21 +185,21 @@ impl<D: Denoiser> Ancestral<D> {
             forbidden.extend(blank);
         }
         Filter { forbidden: forbidden.clone(), ..options.filter }.check(vocab)?;
-        check(&noise, &levels, &options)?;
+        check(&noise, &steps, &options)?;
         let stays = match options.rule {
             Rule::Flow { divergence_free } => divergence_free <= 0.0,
             Rule::Posterior | Rule::Sampled | Rule::Tweedie | Rule::Euler => !options.revise.revises(),
         };
         let settled = noise.absorbing().is_some() && stays && options.output != Output::Verbatim;
         let start = |draws: &mut dyn Draws, at| noise.start(draws, at);
-        let (len, t) = (fixed.dim().1, levels.first().t);
+        let (len, t) = (fixed.dim().1, steps.first().t);
         let mut tokens = Tokens::starting((denoiser, vocab), (blank, settled), fixed, forbidden, t, draws, start);
         if matches!(options.revise, Revise::Confidence { .. }) {
             let decided = &tokens.canvas.decided;
             tokens.canvas.confidence = Some(decided.mapv(|decided| if decided { 1.0 } else { 0.0 }));
         }
         let (scratch, written, shares) = (Scratch::new(vocab), Vec::new(), vec![0.0; len]);
-        Ok(Self { tokens, noise, levels, options, scratch, written, shares, failed: false })
+        Ok(Self { tokens, noise, steps, options, scratch, written, shares, failed: false })
     }
 
     /// Overwrites a position that is not fixed, as an edit between two steps; the mask id opens it again.
@@ -216,14 +216,14 @@ impl<D: Denoiser> Ancestral<D> {
         if self.tokens.fixed.free() == 0 {
             return None;
         }
-        if i < self.levels.steps() {
-            let (here, there) = self.levels.step(i);
+        let count = self.steps.as_slice().len();
+        if let Some(&(here, there)) = self.steps.as_slice().get(i) {
             let sigma = self.options.revise.sigma(i, here, there);
             let kappa = kappa_of(sigma, there.alpha_bar);
-            let (slope, last) = (self.levels.slope(i), i + 1 == self.levels.steps());
+            let (slope, last) = (self.steps.slope(i), i + 1 == count);
             return Some(Step { here, there, slope, sigma, kappa, clean: false, last });
         }
-        let here = self.levels.last();
+        let here = self.steps.last();
         let noise_left = match (self.tokens.blank, &self.noise) {
             (Some(blank), Noise::Levels(_)) => self.tokens.canvas.ids.iter().any(|&id| id == blank),
             (Some(_) | None, Noise::Clock(_)) => here.t > 0.0,
@@ -236,7 +236,7 @@ impl<D: Denoiser> Ancestral<D> {
         let flows = matches!(self.options.rule, Rule::Flow { .. });
         let there = Level { t: 0.0, alpha_bar: 1.0 };
         let step = Step { here, there, slope: 0.0, sigma: 0.0, kappa: 1.0, clean: true, last: true };
-        (i == self.levels.steps() && noise_left && wanted && !flows).then_some(step)
+        (i == count && noise_left && wanted && !flows).then_some(step)
     }
 
     fn step(&mut self, step: Step) -> Result<(), Failure<D::Error>> {
@@ -356,8 +356,8 @@ impl<D: Denoiser> Ancestral<D> {
 }
 
 /// An error for options that do not go together.
-fn check(noise: &Noise, levels: &Levels, options: &AncestralOptions) -> Result<(), Error> {
-    options.revise.check(levels.steps())?;
+fn check(noise: &Noise, steps: &Steps, options: &AncestralOptions) -> Result<(), Error> {
+    options.revise.check(steps.as_slice().len())?;
     let together = |option, needs, holds: bool| if holds { Ok(()) } else { Err(Error::Together { option, needs }) };
     let closed = matches!(noise, Noise::Levels(_));
     let masked = noise.absorbing().is_some();
@@ -373,7 +373,7 @@ fn check(noise: &Noise, levels: &Levels, options: &AncestralOptions) -> Result<(
         gibbs.check()?;
         together("a Gibbs corrector", "noise in which a token may change", !masked)?;
     }
-    let first = levels.first().alpha_bar;
+    let first = steps.first().alpha_bar;
     match options.rule {
         Rule::Posterior | Rule::Sampled => {}
         Rule::Tweedie => together("Tweedie's rule", "a process of masks or uniform tokens", closed)?,

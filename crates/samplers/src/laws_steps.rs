@@ -6,7 +6,7 @@ use crate::noise::Noise;
 use crate::reverse::{Reverse, Scratch, Step};
 use crate::revise::kappa_of;
 use crate::source::{CONDITIONINGS, MASK, TOKENS, process};
-use crate::{Conditioning, Output, Revise, Rule};
+use crate::{Conditioning, Output, Revise, Rule, Steps};
 use galatea_processes::{Hybrid, Limit, TokenProcess};
 use galatea_schedules::{Linear, Schedule};
 use proptest::prelude::*;
@@ -293,15 +293,12 @@ proptest! {
 fn kappas_are_those_of_the_published_profiles() {
     let grid = [1.0, 0.833335, 0.66667, 0.500005, 0.33334];
     let schedule = galatea_schedules::LogLinear::default();
-    let levels = Levels::new(&schedule, &grid).expect("descends");
-    let (here, there) = levels.step(3);
+    let (here, there) = Steps::from(Levels::new(&schedule, &grid).expect("descends")).as_slice()[3];
     assert!((Revise::cap(0.1).kappa(3, here, there) - 0.699_705_72).abs() < 1e-6);
-    let levels = Levels::new(&schedule, &[0.4, 0.4]).expect("rests");
-    let (here, there) = levels.step(0);
+    let (here, there) = Steps::from(Levels::new(&schedule, &[0.4, 0.4]).expect("rests")).as_slice()[0];
     let published = Revise::Remask { cap: 0.3, scale: 0.3 };
     assert!((published.kappa(0, here, there) - 0.774_774_8).abs() < 1e-6);
-    let levels = Levels::corrected(8, 1e-5).expect("sound");
-    let (here, there) = levels.step(4);
+    let (here, there) = Steps::from(Levels::corrected(8, 1e-5).expect("sound")).as_slice()[4];
     let b = 10.0 * (here.t * (1.0 - here.t)).powf(0.25);
     let sigma = Revise::Corrector.sigma(4, here, there);
     let write = (there.alpha_bar - (1.0 - sigma) * here.alpha_bar) / (1.0 - here.alpha_bar);

@@ -20,9 +20,9 @@ fn law_of(limit: Limit, len: usize, levels: &Levels, options: &AncestralOptions)
     let mut denoiser = Source { conditioning: options.conditioning, ..exact(limit, len) };
     let mut law: Vec<f64> = (0..count).map(|n| text(n).iter().map(|&k| noise.pi(k)).product()).collect();
     let mut logits = Array3::zeros((1, len, vocab));
-    for i in 0..levels.steps() {
-        let (here, there) = levels.step(i);
-        let mut now = crate::reverse::Step { slope: levels.slope(i), ..step(&options.revise, here, there) };
+    let steps = Steps::from(levels.clone());
+    for (i, &(here, there)) in steps.as_slice().iter().enumerate() {
+        let mut now = crate::reverse::Step { slope: steps.slope(i), ..step(&options.revise, here, there) };
         now.sigma = options.revise.sigma(i, here, there);
         let mut next = vec![0.0; count];
         for n in (0..count).filter(|&n| law[n] > 0.0) {

@@ -25,10 +25,7 @@ pub struct Level {
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Levels {
-    /// Where each step begins, and where the last one ends.
     levels: Vec<Level>,
-    /// The level that each step leads to: the next one, but in grids whose steps do not join.
-    arrivals: Vec<Level>,
     /// -d alpha_bar / dt where each step begins.
     slopes: Vec<f64>,
 }
@@ -75,34 +72,8 @@ impl Levels {
                 return bad(index, "alpha_bar", "in [0, 1] and no less than the one before", level.alpha_bar);
             }
         }
-        let arrivals = levels[1..].to_vec();
-        Ok(Self { slopes: chords(&levels, &arrivals), levels, arrivals })
-    }
-
-    /// Steps (from, to) that need not begin where the one before has ended: at least one, each from a level to one with no
-    /// later time and no less signal. Published samplers have such grids; the marginals of a chain are kept on joined
-    /// ones only.
-    ///
-    /// # Errors
-    /// [`Error::Level`] with the first number that breaks this.
-    pub fn from_steps(steps: impl IntoIterator<Item = (Level, Level)>) -> Result<Self, Error> {
-        let steps: Vec<(Level, Level)> = steps.into_iter().collect();
-        let mut levels = Vec::with_capacity(steps.len() + 1);
-        for (index, &(from, to)) in steps.iter().enumerate() {
-            Self::from_pairs([from, to].map(|level| (level.t, level.alpha_bar))).map_err(|error| match error {
-                Error::Level { parameter, expected, found, .. } => Error::Level { index, parameter, expected, found },
-                other => other,
-            })?;
-            levels.push(from);
-        }
-        let Some(&(_, last)) = steps.last() else {
-            let (parameter, expected) = ("the number of steps", "at least one");
-            return Err(Error::Level { index: 0, parameter, expected, found: 0.0 });
-        };
-        let arrivals: Vec<Level> = steps.into_iter().map(|(_, to)| to).collect();
-        let slopes = chords(&levels, &arrivals);
-        levels.push(last);
-        Ok(Self { levels, arrivals, slopes })
+        let slopes = levels.windows(2).map(|pair| chord(pair[0], pair[1])).collect();
+        Ok(Self { levels, slopes })
     }
 
     /// The levels of ReMDM's loop on a time grid: linear up to the plateau, along it, and linear from it.
@@ -115,23 +86,6 @@ impl Levels {
     pub fn plateau(grid: &[f64], plateau: Plateau) -> Result<Self, Error> {
         plateau.check()?;
         Self::from_pairs(grid.iter().map(|&t| (t, plateau.alpha_bar(t))))
-    }
-
-    /// The levels of ReMDM's loop as they were published: a step follows the branch that it begins on, so the step onto
-    /// the plateau ends above it, and so does the last one on it below its end.
-    ///
-    /// # Errors
-    /// As for [`plateau`](Self::plateau).
-    ///
-    /// # Source
-    /// ReMDM, its published programme.
-    pub fn plateau_unjoined(grid: &[f64], plateau: Plateau) -> Result<Self, Error> {
-        plateau.check()?;
-        Self::from_steps(grid.windows(2).map(|pair| {
-            let (t, s) = (pair[0], pair[1]);
-            let branch = plateau.branch(t);
-            (Level { t, alpha_bar: branch(t) }, Level { t: s, alpha_bar: branch(s).min(1.0) })
-        }))
     }
 
     /// The levels that the corrector of discrete flow matching takes with alpha_bar = 1 - t: steps of 1 / `steps`, and
@@ -165,23 +119,12 @@ impl Levels {
 
     /// The number of steps between them.
     pub fn steps(&self) -> usize {
-        self.arrivals.len()
+        self.levels.len() - 1
     }
 
-    /// Where step `i` begins and where it ends.
-    ///
-    /// # Panics
-    /// If there is no step `i`.
-    pub fn step(&self, i: usize) -> (Level, Level) {
-        (self.levels[i], self.arrivals[i])
-    }
-
-    /// -d alpha_bar / dt at the beginning of step `i`: that of the schedule, or the chord where only levels are known.
-    ///
-    /// # Panics
-    /// If there is no step `i`.
-    pub fn slope(&self, i: usize) -> f64 {
-        self.slopes[i]
+    /// -d alpha_bar / dt at the beginning of every step: that of the schedule, or the chord where only levels are known.
+    pub(crate) fn into_slopes(self) -> Vec<f64> {
+        self.slopes
     }
 
     /// The noisiest level.
@@ -196,7 +139,7 @@ impl Levels {
 }
 
 impl Plateau {
-    fn check(&self) -> Result<(), Error> {
+    pub(crate) fn check(&self) -> Result<(), Error> {
         parameter("t_on", "in (0, 1)", self.t_on, self.t_on > 0.0 && self.t_on < 1.0)?;
         parameter("t_off", "above 0 and below t_on", self.t_off, self.t_off > 0.0 && self.t_off < self.t_on)?;
         parameter("alpha_bar", "in (0, 1)", self.alpha_bar, self.alpha_bar > 0.0 && self.alpha_bar < 1.0)?;
@@ -213,7 +156,7 @@ impl Plateau {
     }
 
     /// The line that a step from `t` follows.
-    fn branch(&self, t: f64) -> impl Fn(f64) -> f64 + use<> {
+    pub(crate) fn branch(&self, t: f64) -> impl Fn(f64) -> f64 + use<> {
         let Self { t_on, t_off, alpha_bar } = *self;
         move |s| {
             if t > t_on {
@@ -252,17 +195,16 @@ pub fn resting_grid(high: usize, middle: usize, low: usize, t: f64, t_min: f64) 
     line(high, 1.0, t).chain(std::iter::repeat_n(t, middle)).chain(line(low, t, t_min)).collect()
 }
 
-fn chords(levels: &[Level], arrivals: &[Level]) -> Vec<f64> {
-    let chord = |(from, to): (&Level, &Level)| {
-        let dt = from.t - to.t;
-        if dt > 0.0 { (to.alpha_bar - from.alpha_bar) / dt } else { 0.0 }
-    };
-    levels.iter().zip(arrivals).map(chord).collect()
+/// The slope of alpha_bar against the direction of time between two levels.
+pub(crate) fn chord(here: Level, there: Level) -> f64 {
+    let dt = here.t - there.t;
+    if dt > 0.0 { (there.alpha_bar - here.alpha_bar) / dt } else { 0.0 }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Steps;
     use galatea_schedules::{Linear, Sine, grid};
 
     const PLATEAU: Plateau = Plateau { t_on: 0.55, t_off: 0.05, alpha_bar: 0.9 };
@@ -278,16 +220,18 @@ mod tests {
         assert_eq!(on, grid.iter().filter(|&&t| t <= 0.55 && t > 0.05).count());
         assert_eq!((levels.first().alpha_bar, levels.last().alpha_bar), (0.0, 1.0));
         // The published one differs only at the joints.
-        let published = Levels::plateau_unjoined(&grid, PLATEAU).expect("sound");
-        let differ = |i: usize| (published.step(i).1.alpha_bar - levels.step(i).1.alpha_bar).abs() > 1e-12;
+        let (published, levels) = (Steps::plateau(&grid, PLATEAU).expect("sound"), Steps::from(levels));
+        let end = |steps: &Steps, i: usize| steps.as_slice()[i].1.alpha_bar;
+        let differ = |i: usize| (end(&published, i) - end(&levels, i)).abs() > 1e-12;
         assert!((0..40).filter(|&i| differ(i)).count() <= 2 && (0..40).any(differ));
     }
 
     #[test]
     fn slopes_are_those_of_the_schedule_or_of_the_chord() {
         let grid = grid::uniform(100);
-        let levels = Levels::new(&Sine, &grid).expect("descends");
+        let levels = Steps::from(Levels::new(&Sine, &grid).expect("descends"));
         let chords = Levels::from_pairs(grid.iter().map(|&t| (t, Sine.alpha_bar(t)))).expect("descends");
+        let chords = Steps::from(chords);
         for i in 0..100 {
             assert!((levels.slope(i) + Sine.alpha_bar_derivative(grid[i])).abs() < 1e-12);
             assert!((levels.slope(i) - chords.slope(i)).abs() < 0.02);
@@ -296,9 +240,8 @@ mod tests {
 
     #[test]
     fn the_corrector_leaves_probabilities() {
-        let levels = Levels::corrected(8, 1e-5).expect("sound");
-        for i in 1..levels.steps() {
-            let (from, to) = levels.step(i);
+        let steps = Steps::from(Levels::corrected(8, 1e-5).expect("sound"));
+        for &(from, to) in &steps.as_slice()[1..] {
             let b = corrector_rate(from.t);
             let back = b * (to.alpha_bar - from.alpha_bar) / from.alpha_bar;
             let on = (b + 1.0) * (to.alpha_bar - from.alpha_bar) / (1.0 - from.alpha_bar);
@@ -308,10 +251,6 @@ mod tests {
 
     #[test]
     fn unsound_levels_are_named() {
-        let level = |t, alpha_bar| Level { t, alpha_bar };
-        let falling = Levels::from_steps([(level(1.0, 0.0), level(0.5, 0.5)), (level(0.5, 0.5), level(0.4, 0.1))]);
-        assert!(matches!(falling, Err(Error::Level { index: 1, parameter: "alpha_bar", .. })));
-        assert!(matches!(Levels::from_steps([]), Err(Error::Level { parameter: "the number of steps", .. })));
         assert!(matches!(Levels::new(&Linear, &[]), Err(Error::Level { parameter: "the number of levels", .. })));
         let twisted = Plateau { t_on: 0.1, t_off: 0.2, alpha_bar: 0.5 };
         assert!(matches!(Levels::plateau(&[1.0, 0.0], twisted), Err(Error::Parameter { parameter: "t_off", .. })));

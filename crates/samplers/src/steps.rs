@@ -1,6 +1,7 @@
-//! The steps of a Gaussian sampler: from where to where.
+//! The steps of a sampler: from where to where.
 
-use crate::{Error, Level, Levels};
+use crate::levels::chord;
+use crate::{Error, Level, Levels, Plateau};
 
 /// Pairs of noise levels, each a reverse step from the first to the second.
 ///
@@ -8,7 +9,10 @@ use crate::{Error, Level, Levels};
 /// elsewhere (the time grid of Plaid's sampler ends each step a little before the next one begins), or end where it
 /// began: then the denoiser is asked and nothing moves.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Steps(Vec<(Level, Level)>);
+pub struct Steps {
+    pairs: Vec<(Level, Level)>,
+    slopes: Vec<f64>,
+}
 
 impl Steps {
     /// The steps (here, there): at least one, t and alpha_bar finite, t never ascending and alpha_bar in \[0, 1\] never
@@ -36,26 +40,57 @@ impl Steps {
                 return bad(index, "alpha_bar", "in [0, 1] and at least that of the step's beginning", there.alpha_bar);
             }
         }
-        Ok(Self(pairs))
+        let slopes = pairs.iter().map(|(here, there)| chord(*here, *there)).collect();
+        Ok(Self { pairs, slopes })
+    }
+
+    /// ReMDM's loop as it was published: a step follows the branch of the plateau that it begins on, so the step onto the
+    /// plateau ends above it, and the last one on it ends where the next does not begin. [`Levels::plateau`] joins them.
+    ///
+    /// # Errors
+    /// As for [`Levels::plateau`].
+    ///
+    /// # Source
+    /// Wang et al. (2025), ReMDM, its published programme.
+    pub fn plateau(grid: &[f64], plateau: Plateau) -> Result<Self, Error> {
+        plateau.check()?;
+        Self::from_pairs(grid.windows(2).map(|pair| {
+            let (t, s) = (pair[0], pair[1]);
+            let branch = plateau.branch(t);
+            (Level { t, alpha_bar: branch(t) }, Level { t: s, alpha_bar: branch(s).min(1.0) })
+        }))
     }
 
     /// All steps in order.
     pub fn as_slice(&self) -> &[(Level, Level)] {
-        &self.0
+        &self.pairs
     }
 
     /// Where the first step begins.
     pub fn first(&self) -> Level {
-        self.0[0].0
+        self.pairs[0].0
+    }
+
+    /// Where the last step ends.
+    pub fn last(&self) -> Level {
+        self.pairs[self.pairs.len() - 1].1
+    }
+
+    /// -d alpha_bar / dt at the beginning of step `i`: that of the schedule, or the chord where only levels are known.
+    ///
+    /// # Panics
+    /// If there is no step `i`.
+    pub fn slope(&self, i: usize) -> f64 {
+        self.slopes[i]
     }
 
     /// An error if a step begins without any signal.
     pub(crate) fn check_signal(&self) -> Result<(), Error> {
-        match self.0.iter().position(|(here, _)| here.alpha_bar <= 0.0) {
+        match self.pairs.iter().position(|(here, _)| here.alpha_bar <= 0.0) {
             None => Ok(()),
             Some(index) => {
                 let expected = "above 0 for a score temperature, a gradient or a model of the noise";
-                Err(Error::Level { index, parameter: "alpha_bar", expected, found: self.0[index].0.alpha_bar })
+                Err(Error::Level { index, parameter: "alpha_bar", expected, found: self.pairs[index].0.alpha_bar })
             }
         }
     }
@@ -63,6 +98,7 @@ impl Steps {
 
 impl From<Levels> for Steps {
     fn from(levels: Levels) -> Self {
-        Self(levels.as_slice().windows(2).map(|pair| (pair[0], pair[1])).collect())
+        let pairs = levels.as_slice().windows(2).map(|pair| (pair[0], pair[1])).collect();
+        Self { pairs, slopes: levels.into_slopes() }
     }
 }
