@@ -10,6 +10,7 @@ use crate::revise::kappa_of;
 use crate::tokens::Tokens;
 use crate::{Canvas, Error, Failure, Filter, Fixed, Idiom, Levels, Output, Revise, Rule, Sampler, Steps};
 use galatea_processes::{Categorical, Denoiser, TokenProcess};
+use ndarray::Array3;
 
 /// Whether the denoiser's answer depends on t.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -92,7 +93,7 @@ pub struct AncestralOptions {
 /// Austin et al. (2021), D3PM, section 3; Sahoo et al. (2024), MDLM, algorithm of section 4 (with the cached p(x_0));
 /// Schiff et al. (2024), UDLM, equation 10; Sahoo et al. (2025), Duo; von Rütte et al. (2025), GIDD; and those of
 /// [`Rule`] and [`Revise`].
-pub struct Ancestral<D> {
+pub struct Ancestral<D: Denoiser> {
     tokens: Tokens<D>,
     noise: Noise,
     steps: Steps,
@@ -102,7 +103,15 @@ pub struct Ancestral<D> {
     written: Vec<(usize, usize, u32)>,
     /// sigma of every position of a row, where it depends on confidence.
     shares: Vec<f64>,
+    dropped: Option<Dropped<D::Error>>,
     failed: bool,
+}
+
+/// The model without the condition, and what it last said.
+struct Dropped<E> {
+    denoiser: Box<dyn Denoiser<Error = E>>,
+    gamma: f64,
+    logits: Array3<f32>,
 }
 
 impl<D: Denoiser> Ancestral<D> {
@@ -199,7 +208,29 @@ impl<D: Denoiser> Ancestral<D> {
             tokens.canvas.confidence = Some(decided.mapv(|decided| if decided { 1.0 } else { 0.0 }));
         }
         let (scratch, written, shares) = (Scratch::new(vocab), Vec::new(), vec![0.0; len]);
-        Ok(Self { tokens, noise, steps, options, scratch, written, shares, failed: false })
+        Ok(Self { tokens, noise, steps, options, scratch, written, shares, dropped: None, failed: false })
+    }
+
+    /// Mixes the posteriors of this sampler's denoiser, which has a condition, and of one that has not:
+    /// log q = gamma log q_given + (1 - gamma) log q_dropped, up to the sum.
+    ///
+    /// With masks this is [`ClassifierFree`](crate::ClassifierFree) on p(x_0) while nothing is filtered; with uniform noise
+    /// it is another thing, and what UDLM does.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for a `gamma` that is not finite, [`Error::Together`] for another rule than the posterior.
+    ///
+    /// # Source
+    /// Schiff et al. (2024), "Simple guidance mechanisms for discrete diffusion models", section 3.1.
+    pub fn guided(mut self, dropped: impl Denoiser<Error = D::Error> + 'static, gamma: f64) -> Result<Self, Error> {
+        parameter("gamma", "finite", gamma, gamma.is_finite())?;
+        if self.options.rule != Rule::Posterior {
+            return Err(Error::Together { option: "a mixture of posteriors", needs: "the posterior rule" });
+        }
+        let (batch, len) = self.tokens.canvas.ids.dim();
+        let logits = Array3::zeros((batch, len, self.noise.vocab()));
+        self.dropped = Some(Dropped { denoiser: Box::new(dropped), gamma, logits });
+        Ok(self)
     }
 
     /// Overwrites a position that is not fixed, as an edit between two steps; the mask id opens it again.
@@ -244,7 +275,11 @@ impl<D: Denoiser> Ancestral<D> {
             TimeDependence::Free => true,
             TimeDependence::Conditioned => false,
         };
-        self.tokens.predict(step.here.t, reused)?;
+        let asked = self.tokens.predict(step.here.t, reused)?;
+        if let (true, Some(Dropped { denoiser, logits, .. })) = (asked, &mut self.dropped) {
+            denoiser.denoise(&self.tokens.canvas.ids, step.here.t, logits).map_err(Failure::Denoiser)?;
+            self.tokens.forbid(logits);
+        }
         let (batch, len) = self.tokens.canvas.ids.dim();
         let before = self.options.corrector.map(|_| self.tokens.canvas.ids.clone());
         self.written.clear();
@@ -288,7 +323,11 @@ impl<D: Denoiser> Ancestral<D> {
         let at = self.tokens.at(self.tokens.canvas.step, row, position);
         let (logits, draws) = self.tokens.row(row, position);
         let (noise, options, scratch) = (&self.noise, &self.options, &mut self.scratch);
-        let mut reverse = Reverse { noise, options, step, x_t, logits, scratch };
+        let dropped = self.dropped.as_ref().map(|dropped| {
+            let logits = dropped.logits.as_slice().expect("the logits were allocated in row-major order");
+            (dropped.gamma, &logits[at.row as usize * self.noise.vocab()..][..self.noise.vocab()])
+        });
+        let mut reverse = Reverse { noise, options, step, x_t, logits, dropped, scratch };
         let token = match options.noise_removal {
             NoiseRemoval::Argmax if step.clean => reverse.argmax(),
             NoiseRemoval::Greedy if step.clean => reverse.greedy(),
@@ -336,7 +375,8 @@ impl<D: Denoiser> Ancestral<D> {
                     let at = self.tokens.at(number, row, position);
                     let (logits, draws) = self.tokens.row(row, position);
                     let (noise, options, scratch) = (&self.noise, &self.options, &mut self.scratch);
-                    let mut reverse = Reverse { noise, options, step: still, x_t, logits, scratch };
+                    let dropped = None;
+                    let mut reverse = Reverse { noise, options, step: still, x_t, logits, dropped, scratch };
                     if !reverse.weigh_conditional() {
                         return Err(Failure::Output { row, position });
                     }

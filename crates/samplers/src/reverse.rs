@@ -22,16 +22,19 @@ pub(crate) struct Step {
     pub(crate) last: bool,
 }
 
-/// Three rows of numbers, \[vocab\] each.
+/// Rows of numbers, \[vocab\] each.
 pub(crate) struct Scratch {
     pub(crate) p: Vec<f64>,
     pub(crate) q: Vec<f64>,
     pub(crate) race: Vec<f64>,
+    /// The law without a condition, where there is one.
+    pub(crate) dropped: Vec<f64>,
 }
 
 impl Scratch {
     pub(crate) fn new(vocab: usize) -> Self {
-        Self { p: vec![0.0; vocab], q: vec![0.0; vocab], race: vec![0.0; vocab] }
+        let row = || vec![0.0; vocab];
+        Self { p: row(), q: row(), race: row(), dropped: row() }
     }
 }
 
@@ -42,6 +45,8 @@ pub(crate) struct Reverse<'a> {
     pub(crate) step: Step,
     pub(crate) x_t: u32,
     pub(crate) logits: &'a [f32],
+    /// How much a condition counts, and the logits without it.
+    pub(crate) dropped: Option<(f64, &'a [f32])>,
     pub(crate) scratch: &'a mut Scratch,
 }
 
@@ -97,7 +102,7 @@ impl Reverse<'_> {
     /// Whether the next token can be drawn without its whole law.
     fn has_routes(&self) -> bool {
         match self.noise {
-            Noise::Levels(_) => self.noise.absorbing().is_some() || self.step.kappa >= 1.0,
+            Noise::Levels(_) => self.dropped.is_none() && (self.noise.absorbing().is_some() || self.step.kappa >= 1.0),
             Noise::Clock(_) => false,
         }
     }
@@ -143,8 +148,25 @@ impl Reverse<'_> {
         [(a_s - (1.0 - sigma) * a_t) / noise, (1.0 - a_s - sigma * a_t) / noise]
     }
 
-    /// Writes the law of x_s, kappa q(x_s | x_t, p) + (1 - kappa) Fwd_s(q_0), up to a factor.
+    /// Writes the law of x_s up to a factor: that of the model, or the mixture of two.
     pub(crate) fn weigh_posterior(&mut self) -> bool {
+        let Some((gamma, without)) = self.dropped.take() else { return self.weigh_psi() };
+        let given = std::mem::replace(&mut self.logits, without);
+        let readable = self.weigh_psi();
+        self.scratch.dropped.copy_from_slice(&self.scratch.q);
+        self.logits = given;
+        if !(readable && self.weigh_psi()) {
+            return false;
+        }
+        // The ratio first, and only where the condition leaves something: 0 to a negative power is no weight.
+        for (q, &dropped) in self.scratch.q.iter_mut().zip(&self.scratch.dropped) {
+            *q = if *q > 0.0 && dropped > 0.0 { (gamma * q.ln() + (1.0 - gamma) * dropped.ln()).exp() } else { *q };
+        }
+        true
+    }
+
+    /// Writes kappa q(x_s | x_t, p) + (1 - kappa) Fwd_s(q_0), up to a factor.
+    fn weigh_psi(&mut self) -> bool {
         let Step { here, there, sigma, kappa, .. } = self.step;
         if let Some(mask) = self.noise.absorbing() {
             if self.x_t != mask {
@@ -165,7 +187,7 @@ impl Reverse<'_> {
         if !self.predict() {
             return false;
         }
-        let Scratch { p, q, race } = &mut *self.scratch;
+        let Scratch { p, q, race, .. } = &mut *self.scratch;
         self.noise.posterior(here, there, self.x_t, p, q);
         if kappa < 1.0 {
             let data = Level { t: 0.0, alpha_bar: 1.0 };

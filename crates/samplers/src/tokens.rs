@@ -61,21 +61,23 @@ impl<D: Denoiser> Tokens<D> {
         Self { denoiser, fixed, forbidden, blank, settled, vocab, canvas, logits, fresh: false, draws }
     }
 
-    /// Asks the denoiser about the canvas at time `t`, unless its last answer still holds and may be `reused`.
-    pub(crate) fn predict(&mut self, t: f64, reused: bool) -> Result<(), Failure<D::Error>> {
+    /// Asks the denoiser about the canvas at time `t`, unless its last answer still holds and may be `reused`; returns
+    /// whether it was asked.
+    pub(crate) fn predict(&mut self, t: f64, reused: bool) -> Result<bool, Failure<D::Error>> {
         if self.fresh && reused {
-            return Ok(());
+            return Ok(false);
         }
         self.fresh = false;
         self.denoiser.denoise(&self.canvas.ids, t, &mut self.logits).map_err(Failure::Denoiser)?;
         self.canvas.calls += 1;
         self.fresh = true;
-        for mut row in self.logits.rows_mut() {
-            for &token in &self.forbidden {
-                row[token as usize] = f32::NEG_INFINITY;
-            }
-        }
-        Ok(())
+        forbid(&self.forbidden, &mut self.logits);
+        Ok(true)
+    }
+
+    /// Excludes the forbidden tokens from other logits of the same canvas.
+    pub(crate) fn forbid(&self, logits: &mut Array3<f32>) {
+        forbid(&self.forbidden, logits);
     }
 
     /// The logits of one position, forbidden tokens at -inf; and the draws, which are needed beside them.
@@ -155,5 +157,13 @@ impl<D: Denoiser> Tokens<D> {
         }
         self.fresh = false;
         Ok(())
+    }
+}
+
+fn forbid(forbidden: &[u32], logits: &mut Array3<f32>) {
+    for mut row in logits.rows_mut() {
+        for &token in forbidden {
+            row[token as usize] = f32::NEG_INFINITY;
+        }
     }
 }

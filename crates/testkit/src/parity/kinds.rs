@@ -9,5 +9,9 @@ pub const KINDS: &[Kind] = &[
     Kind { family: "gaussian_samplers", check: gaussian::samplers },
     Kind { family: "llada_sampling", check: unmasking::llada },
     Kind { family: "mdlm_sampling", check: ancestral::mdlm },
+    Kind { family: "remdm_sampling", check: ancestral::remdm },
+    Kind { family: "duo", check: ancestral::duo },
+    Kind { family: "gidd_loss", check: ancestral::gidd },
+    Kind { family: "d3pm", check: ancestral::d3pm },
     Kind { family: "udlm_sampling", check: ancestral::udlm },
 ];
