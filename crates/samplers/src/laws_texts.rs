@@ -196,10 +196,10 @@ fn confidence_takes_back_what_was_doubtful() {
     let p = vec![0.6, 0.2, 0.2];
     let options = AncestralOptions { seed: 4, revise: Revise::Confidence { scale: 1.0 }, ..Default::default() };
     let levels = Levels::new(&Linear, &grid::uniform(12)).expect("descends");
-    let mut sampler = Ancestral::new(OneToken(p), process(MASK), levels, Fixed::none(500, 8), options).expect("sound");
+    let sampler = Ancestral::new(OneToken(p), process(MASK), levels, Fixed::none(500, 8), options).expect("sound");
     let (mut likely, mut rare) = ([0usize; 2], [0usize; 2]);
     let mut before = sampler.canvas().ids.clone();
-    while let Some(canvas) = sampler.next() {
+    for canvas in sampler {
         let canvas = canvas.expect("infallible");
         for (old, new) in before.rows().into_iter().zip(canvas.ids.rows()) {
             // Only texts that hold both kinds compare them.
