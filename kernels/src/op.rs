@@ -252,7 +252,8 @@ pub enum Op {
         /// t is multiplied by this first.
         scale: f32,
     },
-    /// x_t ~ alpha_bar x_0 + (1 - alpha_bar) limit, per token. Reads x_0 u32 [b,l], alpha_bar [b], rng; writes x_t u32 [b,l].
+    /// x_t ~ alpha_bar x_0 + (1 - alpha_bar) limit, per token. Reads x_0 u32 [b,l], alpha_bar [b] or [b, blocks] (one for each
+    /// of the equal blocks of a row), rng; writes x_t u32 [b,l].
     CorruptTokens {
         /// What a corrupted token becomes.
         limit: Limit,
@@ -275,7 +276,7 @@ pub enum Op {
         stream: u32,
     },
     /// w[b,l] = weight[b] where x_t = mask and 0 elsewhere (SUBS: only masked tokens carry loss). Reads x_t u32 [b,l], weight
-    /// [b]; writes w [b,l].
+    /// [b] or [b, blocks]; writes w [b,l].
     MaskedWeight {
         /// The mask id.
         mask: u32,

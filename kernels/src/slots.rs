@@ -297,9 +297,9 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
             vec![f(&[reads[0].0.len(), dim as usize])]
         }
         Op::CorruptTokens { limit, .. } => {
-            const E: &str = "x_0 u32 [b, l], alpha_bar [b], rng u32 [4]";
+            const E: &str = "x_0 u32 [b, l], alpha_bar [b] or [b, blocks] with l a multiple of the blocks, rng u32 [4]";
             arity(3, &[U32, F32, U32], E)?;
-            check(reads[0].0.rank() == 2 && is(1, &[reads[0].0.dim(0)]) && is(2, &[4]), E)?;
+            check(of_blocks(reads[0].0, reads[1].0) && is(2, &[4]), E)?;
             check(limit != Limit::Uniform(0), "a uniform limit over at least one id")?;
             vec![same(0)]
         }
@@ -322,9 +322,9 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
             vec![same(0)]
         }
         Op::MaskedWeight { .. } => {
-            const E: &str = "x_t u32 [b, l] and weight [b]";
+            const E: &str = "x_t u32 [b, l] and weight [b] or [b, blocks] with l a multiple of the blocks";
             arity(2, &[U32, F32], E)?;
-            check(reads[0].0.rank() == 2 && is(1, &[reads[0].0.dim(0)]), E)?;
+            check(of_blocks(reads[0].0, reads[1].0), E)?;
             vec![(reads[0].0, F32)]
         }
         Op::CrossEntropy { .. } => {
@@ -518,6 +518,12 @@ fn column_sums(x: Shape, gain: bool, bias: bool) -> Vec<Kind> {
 fn groups_fit(qkv: Shape, heads: u32, kv_heads: u32) -> bool {
     let whole = kv_heads > 0 && heads > 0 && heads.is_multiple_of(kv_heads);
     whole && qkv.rank() == 3 && qkv.cols().is_multiple_of(heads as usize + 2 * kv_heads as usize)
+}
+
+/// Whether `each` has a number for every row of ids [b, l], or for each of some blocks of equal length of a row.
+fn of_blocks(ids: Shape, each: Shape) -> bool {
+    let blocks = if each.rank() == 2 { each.dim(1) } else { 1 };
+    ids.rank() == 2 && each.rank() <= 2 && each.dim(0) == ids.dim(0) && ids.dim(1).is_multiple_of(blocks)
 }
 
 /// The width of a head in a qkv of that shape.

@@ -251,7 +251,8 @@ impl Recorder {
         self.one(Op::TimeFeatures { dim, max_period, scale }, &[t])
     }
 
-    /// x_t u32 [b, l]: every token of x_0 kept with probability alpha_bar [b], else replaced by the limit.
+    /// x_t u32 [b, l]: every token of x_0 kept with probability alpha_bar [b] (or [b, blocks], one for each of the equal blocks of
+    /// a row), else replaced by the limit.
     #[track_caller]
     pub fn corrupt_tokens(&mut self, x_0: Var, alpha_bar: Var, limit: Limit) -> Var {
         let (rng, stream) = (self.rng(), self.stream());
@@ -278,7 +279,7 @@ impl Recorder {
         self.one(Op::Dropout { p, stream }, &[x, rng])
     }
 
-    /// weight [b] where x_t [b, l] is the mask id, 0 elsewhere.
+    /// weight [b] (or [b, blocks]) where x_t [b, l] is the mask id, 0 elsewhere.
     #[track_caller]
     pub fn masked_weight(&mut self, x_t: Var, weight: Var, mask: u32) -> Var {
         self.one(Op::MaskedWeight { mask }, &[x_t, weight])

@@ -1,8 +1,9 @@
 //! The autoregressive twin of the encoder: the same parameters under the same names, each position blind to later ones.
 
-use crate::encoder::{Attend, Encoder, TimeInput, config};
+use crate::attend::{Attend, caches};
+use crate::encoder::{Encoder, TimeInput, config};
 use crate::{Error, Positions};
-use galatea_autograd::{Recorder, Var};
+use galatea_autograd::{AttentionMask, Recorder, Var};
 
 /// An encoder read from left to right. What is computed at a position never changes again, so a text is written one
 /// position at a time with the keys and values of those before it kept.
@@ -51,9 +52,7 @@ impl Decoder {
     /// Keys and values of every layer, [batch, capacity, d_model] each: the inputs `cache.{layer}.k` and `.v`. What they
     /// hold beyond the positions so far is never read, so a new text needs no clearing.
     pub fn caches(&self, rec: &mut Recorder, batch: usize) -> Vec<(Var, Var)> {
-        let (dims, dtype) = ([batch, self.capacity, self.encoder.d_model], rec.precision());
-        let mut cache = |layer: usize, part: &str| rec.input(&format!("cache.{layer}.{part}"), &dims, dtype);
-        (0..self.encoder.layers).map(|layer| (cache(layer, "k"), cache(layer, "v"))).collect()
+        caches(rec, self.encoder.layers, [batch, self.capacity, self.encoder.d_model])
     }
 
     /// Hidden states [batch, n, d_model] of n new positions x of that shape, without dropout. `past` u32 [1] positions are in
@@ -66,7 +65,12 @@ impl Decoder {
         assert_eq!(caches.len(), self.encoder.layers, "one cache for each layer");
         // A text is written with all units, as it is read in evaluation.
         let encoder = Encoder { dropout: 0.0, ..self.encoder.clone() };
-        encoder.body_with(rec, x, None, &Attend::Cached { past, capacity: self.capacity, caches })
+        encoder.body_with(
+            rec,
+            x,
+            None,
+            &Attend::Cached { past, capacity: self.capacity, mask: AttentionMask::Causal, caches },
+        )
     }
 }
 

@@ -1,12 +1,25 @@
-//! The diffusion transformer with adaLN and rotary positions, under the parameter names of MDLM's checkpoints.
+//! The diffusion transformer with adaLN and rotary positions, under the parameter names of the checkpoints of MDLM, SEDD,
+//! UDLM, Duo, ReMDM, GIDD and BD3-LM: one network, whose output means what the objective says.
 //!
 //! # Source
-//! Peebles & Xie 2023 (adaLN-zero); Lou et al. 2024 and Sahoo et al. 2024 for text.
+//! Peebles & Xie 2023 (adaLN-zero); Lou et al. 2024 and Sahoo et al. 2024 for text; Arriola et al. 2025 in blocks.
 
+use crate::attend::Attend;
 use crate::encoder::{config, fan_in};
 use crate::{Error, Head};
-use galatea_autograd::{Activation, AttentionMask, Chunk, Init, Recorder, Var};
+use galatea_autograd::{Activation, Chunk, Init, Recorder, Var};
 use serde::{Deserialize, Serialize};
+
+/// What the model is told of the noise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Told {
+    /// The total noise sigma = -ln alpha_bar (SEDD, MDLM, UDLM, Duo, BD3-LM).
+    #[default]
+    TotalNoise,
+    /// The time t (GIDD).
+    Time,
+}
 
 /// The shape of a DiT.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,13 +35,23 @@ pub struct Dit {
     pub cond_dim: usize,
     /// Whether the noise level is given; if not, zero is, and the conditioning is a learned constant.
     pub time_conditioning: bool,
+    /// As what it is given.
+    pub told: Told,
     /// Dropout of attention and feed-forward outputs, in training.
     pub dropout: f32,
 }
 
 impl Default for Dit {
     fn default() -> Self {
-        Self { d_model: 128, layers: 4, heads: 4, cond_dim: 64, time_conditioning: false, dropout: 0.0 }
+        Self {
+            d_model: 128,
+            layers: 4,
+            heads: 4,
+            cond_dim: 64,
+            time_conditioning: false,
+            told: Told::TotalNoise,
+            dropout: 0.0,
+        }
     }
 }
 
@@ -61,17 +84,29 @@ impl Dit {
         Ok(())
     }
 
-    /// What the head reads for ids u32 [batch, len] under total noise `sigma` [batch] = -ln alpha_bar, and the head.
-    pub fn hidden(&self, rec: &mut Recorder, vocab: usize, ids: Var, sigma: Var, visible: Option<Var>) -> (Var, Head) {
+    /// What the head reads for ids u32 [batch, len] under the noise that `time` [batch] tells, and the head.
+    pub fn hidden(&self, rec: &mut Recorder, vocab: usize, ids: Var, time: Var, visible: Option<Var>) -> (Var, Head) {
+        self.hidden_with(rec, vocab, ids, time, &Attend::All(visible))
+    }
+
+    /// [`Dit::hidden`] in which a position attends to those that `attend` says.
+    pub(crate) fn hidden_with(
+        &self,
+        rec: &mut Recorder,
+        vocab: usize,
+        ids: Var,
+        time: Var,
+        attend: &Attend,
+    ) -> (Var, Head) {
         let (d, c) = (self.d_model, self.cond_dim);
         let table = rec.table("vocab_embed.embedding", &[vocab, d], Init::Normal { std: 0.02 });
         let mut x = rec.embedding(ids, table);
-        let features = rec.time_features(sigma, FREQUENCIES, 10_000.0, 1.0);
+        let features = rec.time_features(time, FREQUENCIES, 10_000.0, 1.0);
         let h = linear(rec, "sigma_map.mlp.0", features, c, true, Activation::Silu, Init::Normal { std: 0.02 });
         let cond = linear(rec, "sigma_map.mlp.2", h, c, true, Activation::Silu, Init::Normal { std: 0.02 });
         for n in 0..self.layers {
             rec.block();
-            x = self.block(rec, n, x, cond, visible);
+            x = self.block(rec, n, x, cond, attend);
         }
         let m = linear(rec, "output_layer.adaLN_modulation", cond, 2 * d, true, Activation::None, Init::Zeros);
         let h = self.norm(rec, "output_layer.norm_final", x);
@@ -81,7 +116,7 @@ impl Dit {
         (h, Head { w, b })
     }
 
-    fn block(&self, rec: &mut Recorder, n: usize, x: Var, cond: Var, visible: Option<Var>) -> Var {
+    fn block(&self, rec: &mut Recorder, n: usize, x: Var, cond: Var, attend: &Attend) -> Var {
         let (d, heads) = (self.d_model, self.heads as u32);
         let name = |part: &str| format!("blocks.{n}.{part}");
         let m = linear(rec, &name("adaLN_modulation"), cond, 6 * d, true, Activation::None, Init::Zeros);
@@ -89,8 +124,8 @@ impl Dit {
         let h = self.norm(rec, &name("norm1"), x);
         let h = rec.modulate(h, m, at(0), at(1));
         let qkv = linear(rec, &name("attn_qkv"), h, 3 * d, false, Activation::None, fan_in(d));
-        let qkv = rec.rotary(qkv, heads, 10_000.0);
-        let h = rec.attention(qkv, heads, AttentionMask::Full, visible);
+        let qkv = attend.rotate(rec, qkv, (heads, heads), 10_000.0);
+        let h = attend.mix(rec, qkv, (heads, heads), n, 0.0);
         let h = linear(rec, &name("attn_out"), h, d, false, Activation::None, fan_in(d));
         let h = rec.dropout(h, self.dropout);
         let x = rec.gate(x, h, m, at(2));

@@ -4,7 +4,8 @@
 //! the same parameter names.
 
 use crate::Error;
-use galatea_autograd::{Activation, AttentionMask, Init, Recorder, Rows, Var};
+use crate::attend::Attend;
+use galatea_autograd::{Activation, Init, Recorder, Rows, Var};
 use serde::{Deserialize, Serialize};
 
 /// Where a block normalises.
@@ -42,29 +43,8 @@ pub enum Positions {
     LearnedRotary,
 }
 
-/// Which positions a position attends to.
-pub(crate) enum Attend<'a> {
-    /// Every one that is visible, where that is given.
-    All(Option<Var>),
-    /// Those before it and itself.
-    Earlier,
-    /// As `Earlier`, when only the new positions are computed: `past` others lie in the caches, (keys, values) of every
-    /// layer, which have room for `capacity`.
-    Cached { past: Var, capacity: usize, caches: &'a [(Var, Var)] },
-}
-
-impl Attend<'_> {
-    /// Where the rotation of the first row begins, and the table's length; from 0 where the whole text is computed.
-    fn past(&self) -> Option<(Var, usize)> {
-        match self {
-            Attend::All(_) | Attend::Earlier => None,
-            Attend::Cached { past, capacity, .. } => Some((*past, *capacity)),
-        }
-    }
-}
-
 impl Positions {
-    fn learned(self) -> bool {
+    pub(crate) fn learned(self) -> bool {
         match self {
             Positions::Learned | Positions::LearnedRotary => true,
             Positions::None | Positions::Rotary => false,
@@ -268,17 +248,9 @@ impl Encoder {
             qkv = rec.qk_norm(qkv, heads, EPS, self.qk_gain);
         }
         if self.positions.rotary() {
-            qkv = rec.grouped_rotary(qkv, heads, heads, 10_000.0, attend.past());
+            qkv = attend.rotate(rec, qkv, (heads, heads), 10_000.0);
         }
-        let y = match attend {
-            Attend::All(visible) => {
-                rec.attention_dropout(qkv, (heads, heads), AttentionMask::Full, *visible, self.dropout)
-            }
-            Attend::Earlier => rec.attention_dropout(qkv, (heads, heads), AttentionMask::Causal, None, self.dropout),
-            Attend::Cached { past, caches, .. } => {
-                rec.attention_cached(qkv, heads, heads, AttentionMask::Causal, *past, caches[layer])
-            }
-        };
+        let y = attend.mix(rec, qkv, (heads, heads), layer, self.dropout);
         self.linear(rec, &format!("{name}.out_proj"), y, d, Activation::None, self.residual_init(d))
     }
 

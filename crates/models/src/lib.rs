@@ -3,6 +3,8 @@
 // Shapes are written [b, l, d]: one extent alone, [b], is no link either.
 #![allow(rustdoc::broken_intra_doc_links)]
 
+mod attend;
+mod blocks;
 mod decoder;
 mod denoiser;
 mod dit;
@@ -11,9 +13,10 @@ mod error;
 mod model;
 pub mod weights;
 
+pub use blocks::{BlockDenoiser, BlockModel, BlockProgram};
 pub use decoder::Decoder;
 pub use denoiser::{NetDenoiser, NetEmbeddingDenoiser};
-pub use dit::Dit;
+pub use dit::{Dit, Told};
 pub use encoder::{Encoder, Nonlinearity, Norm, NormPlace, Positions, TimeInput};
 pub use error::Error;
 pub use model::{Head, Model, Rounding};

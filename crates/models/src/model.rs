@@ -1,7 +1,8 @@
 //! One name for the denoisers that can be trained and sampled.
 
+use crate::attend::Attend;
 use crate::encoder::{Encoder, TimeInput, config, fan_in};
-use crate::{Dit, Error};
+use crate::{Dit, Error, Told};
 use galatea_autograd::{Activation, DType, Init, Recorder, Var};
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,14 @@ pub struct Head {
     pub w: Var,
     /// b [vocab].
     pub b: Var,
+}
+
+impl Head {
+    /// Logits f32 [batch, len, vocab] of what it reads.
+    pub fn logits(self, rec: &mut Recorder, h: Var) -> Var {
+        let logits = rec.linear(h, self.w, Some(self.b), Activation::None);
+        rec.cast(logits, DType::F32)
+    }
 }
 
 /// The tensors of a Gaussian model that rounding shares: the embedding table and the head's bias.
@@ -67,37 +76,67 @@ impl Model {
         }
     }
 
-    /// The number that the model is told at time `t` with signal `alpha_bar`: t for the encoder, -ln alpha_bar for the DiT,
+    /// The number that the model is told at time `t` with signal `alpha_bar`: t for the encoder, -ln alpha_bar or t for the DiT,
     /// 0 where the model takes no time.
     pub fn time_value(&self, t: f64, alpha_bar: f64) -> f32 {
         match self {
             Model::Encoder(_) => t as f32,
-            // Beyond exp(-30) no schedule has signal left, and infinity has no sine.
-            Model::Dit(dit) if dit.time_conditioning => -(alpha_bar.max(1e-13).ln()) as f32,
-            Model::Dit(_) => 0.0,
+            Model::Dit(dit) if !dit.time_conditioning => 0.0,
+            Model::Dit(dit) => match dit.told {
+                // Beyond exp(-30) no schedule has signal left, and infinity has no sine.
+                Told::TotalNoise => -(alpha_bar.max(1e-13).ln()) as f32,
+                Told::Time => t as f32,
+            },
+        }
+    }
+
+    /// Blocks one after another.
+    pub(crate) fn layers(&self) -> usize {
+        match self {
+            Model::Encoder(encoder) => encoder.layers,
+            Model::Dit(dit) => dit.layers,
+        }
+    }
+
+    /// Width of the keys of a position, and of its values.
+    pub(crate) fn key_width(&self) -> usize {
+        match self {
+            Model::Encoder(encoder) => encoder.d_model,
+            Model::Dit(dit) => dit.d_model,
         }
     }
 
     /// What the head reads, [batch, len, d_model], for ids u32 [batch, len] at the time values `time` [batch]; and the head.
     pub fn hidden(&self, rec: &mut Recorder, vocab: usize, ids: Var, time: Var, visible: Option<Var>) -> (Var, Head) {
+        self.hidden_with(rec, vocab, ids, time, &Attend::All(visible))
+    }
+
+    /// [`Model::hidden`] in which a position attends to those that `attend` says.
+    pub(crate) fn hidden_with(
+        &self,
+        rec: &mut Recorder,
+        vocab: usize,
+        ids: Var,
+        time: Var,
+        attend: &Attend,
+    ) -> (Var, Head) {
         match self {
             Model::Encoder(encoder) => {
                 let d = encoder.d_model;
                 let table = rec.table("embed.weight", &[vocab, d], Init::Normal { std: 0.5 });
                 let x = rec.embedding(ids, table);
-                let h = encoder.body(rec, x, Some(time), visible);
+                let h = encoder.body_with(rec, x, Some(time), attend);
                 let w = rec.table("lm_head.weight", &[vocab, d], Init::Zeros);
                 (h, Head { w, b: rec.param("lm_head.bias", &[vocab], Init::Zeros) })
             }
-            Model::Dit(dit) => dit.hidden(rec, vocab, ids, time, visible),
+            Model::Dit(dit) => dit.hidden_with(rec, vocab, ids, time, attend),
         }
     }
 
     /// Logits f32 [batch, len, vocab] of ids u32 [batch, len] at the time values `time` [batch].
     pub fn logits(&self, rec: &mut Recorder, vocab: usize, ids: Var, time: Var, visible: Option<Var>) -> Var {
-        let (h, Head { w, b }) = self.hidden(rec, vocab, ids, time, visible);
-        let logits = rec.linear(h, w, Some(b), Activation::None);
-        rec.cast(logits, DType::F32)
+        let (h, head) = self.hidden(rec, vocab, ids, time, visible);
+        head.logits(rec, h)
     }
 
     /// The encoder, which alone denoises embeddings.

@@ -102,7 +102,7 @@ struct DitProgram {
 fn dit(golden: &Fixture, sigma: &[f32]) -> DitProgram {
     let shape = golden.get("x").shape().to_vec();
     let (batch, len) = (shape[0], shape[1]);
-    let dit = Dit { d_model: 32, layers: 2, heads: 4, cond_dim: 16, time_conditioning: true, dropout: 0.0 };
+    let dit = Dit { d_model: 32, layers: 2, heads: 4, cond_dim: 16, time_conditioning: true, ..Dit::default() };
     let mut rec = Recorder::new();
     let x_t = rec.input("x_t", &[batch, len], DType::U32);
     let x_0 = rec.input("x_0", &[batch, len], DType::U32);

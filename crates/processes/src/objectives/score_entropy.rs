@@ -73,6 +73,29 @@ pub fn loss(
     flow * loss
 }
 
+/// Reads a SEDD network's output in place: log s_y = output_y, less log(e^sigma - 1) + log(vocab - 1) where the network
+/// is scaled by the total noise sigma (`scaled_by`, as under the mask limit); the entry of x_t itself becomes 0.
+///
+/// The scale is that of the truth: at a mask, the ratios sum to 1 / (e^sigma - 1) over vocab - 1 tokens. It is a constant, so
+/// the gradient of the output is that of log s, 0 at x_t.
+///
+/// # Shapes
+/// `output` \[vocab\], the mask included.
+///
+/// # Panics
+/// If `x_t` is outside `output`.
+///
+/// # Source
+/// Lou, Meng, Ermon (2024), SEDD, section 5.1 and `model/transformer.py`.
+pub fn read_output(output: &mut [f64], x_t: u32, scaled_by: Option<f64>) {
+    assert!((x_t as usize) < output.len(), "score_entropy: id outside the output");
+    if let Some(sigma) = scaled_by {
+        let scale = sigma.exp_m1().ln() + ((output.len() - 1) as f64).ln();
+        output.iter_mut().for_each(|log_s| *log_s -= scale);
+    }
+    output[x_t as usize] = 0.0;
+}
+
 /// Writes the log ratios log p_t(y) / p_t(x_t) that a clean-token distribution `p_x_0` implies: the score of a model
 /// that predicts x_0.
 ///

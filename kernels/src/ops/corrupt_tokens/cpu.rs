@@ -6,7 +6,7 @@ use galatea_random::{block, unit_f32};
 /// Tokens of one task.
 const GRAIN: usize = 1024;
 
-/// x_t `[b, l]` ~ q(. | x_0) at alpha_bar `[b]`.
+/// x_t `[b, l]` ~ q(. | x_0) at alpha_bar `[b]` or `[b, blocks]`.
 pub fn forward(cores: &Cores, limit: Limit, stream: u32, x_0: &[u32], alpha_bar: &[f32], rng: &[u32], x_t: &mut [u32]) {
     let len = x_0.len() / alpha_bar.len();
     let seed = u64::from(rng[0]) | u64::from(rng[1]) << 32;

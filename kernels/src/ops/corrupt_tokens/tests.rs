@@ -8,7 +8,11 @@ fn rng(step: u32) -> Host {
 }
 
 fn corrupt(limit: Limit, x_0: &Host, alpha_bar: &[f32], step: u32) -> Vec<f64> {
-    let reads = [x_0.clone(), Host::f32(&[alpha_bar.len()], alpha_bar.to_vec()), rng(step)];
+    corrupt_blocks(limit, x_0, &Host::f32(&[alpha_bar.len()], alpha_bar.to_vec()), step)
+}
+
+fn corrupt_blocks(limit: Limit, x_0: &Host, alpha_bar: &Host, step: u32) -> Vec<f64> {
+    let reads = [x_0.clone(), alpha_bar.clone(), rng(step)];
     let op = Op::CorruptTokens { limit, stream: 5 };
     check(op, &reads, &[], &[vec![]], 0.0);
     run(Isa::detect(), 2, op, &reads, &[]).remove(0)
@@ -50,6 +54,21 @@ fn the_ends_keep_all_or_nothing() {
     }
     assert_eq!(corrupt(Limit::Mask(99), &x_0, &[0.0; 3], 0), vec![99.0; 15]);
     assert_eq!(corrupt(Limit::Uniform(1), &x_0, &[0.0; 3], 0), vec![0.0; 15]);
+}
+
+/// What block diffusion trains on: a row twice, its first half with a level for each block, its second half clean.
+#[test]
+fn a_block_has_a_level_of_its_own() {
+    let ids: Vec<u32> = (0..2 * 24).map(|i| i % 12).collect();
+    let x_0 = Host::u32(&[2, 24], ids.clone());
+    let levels = Host::f32(&[2, 6], vec![0.0, 0.6, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.6, 1.0, 1.0, 1.0]);
+    let x_t = corrupt_blocks(Limit::Mask(99), &x_0, &levels, 3);
+    let truth: Vec<f64> = ids.iter().map(|&x| f64::from(x)).collect();
+    assert_eq!([&x_t[..4], &x_t[28..32]].concat(), vec![99.0; 8]);
+    assert_eq!([&x_t[8..28], &x_t[36..]].concat(), [&truth[8..28], &truth[36..]].concat());
+    // A level for every block is the level of the row where all agree.
+    let even = Host::f32(&[2, 3], vec![0.4; 6]);
+    assert_eq!(corrupt_blocks(Limit::Uniform(12), &x_0, &even, 3), corrupt(Limit::Uniform(12), &x_0, &[0.4; 2], 3));
 }
 
 #[test]

@@ -3,7 +3,7 @@ use crate::cpu::Cores;
 /// Tokens of one task.
 const GRAIN: usize = 16_384;
 
-/// w `[b, l]` = weight `[b]` where x_t `[b, l]` is the mask, else 0.
+/// w `[b, l]` = weight `[b]` or `[b, blocks]` where x_t `[b, l]` is the mask, else 0.
 pub fn forward(cores: &Cores, mask: u32, x_t: &[u32], weight: &[f32], w: &mut [f32]) {
     let len = x_t.len() / weight.len();
     cores.pool.rows(w, len, GRAIN.div_ceil(len), |b, w| {

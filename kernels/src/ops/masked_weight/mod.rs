@@ -4,7 +4,7 @@
 //! w[b, l] = weight[b] where x_t[b, l] = mask, else 0
 //! ```
 //!
-//! Shapes: x_t, w `[b, l]`; weight `[b]`. A token that is not masked is known, so its term of the bound is zero
+//! Shapes: x_t, w `[b, l]`; weight `[b]`, or `[b, blocks]` for blocks of l / blocks positions. A token that is not masked is known, so its term of the bound is zero
 //! (carry-over). Nothing here carries a gradient. Cost: 8 bytes a token.
 //!
 //! # Source
