@@ -83,7 +83,10 @@ const MEANINGS: [(&str, &str); 52] = [
     ("tokenizer.kind", "\"chars\", \"words\", \"bytes\", \"bpe\""),
     ("tokenizer.path", "a tokenizer.json to use instead of building one"),
     ("tokenizer.vocab", "size of the vocabulary, for words and bpe"),
-    ("model.kind", "\"encoder\", or \"dit\" (keys: d_model, layers, heads, cond_dim, time_conditioning, dropout)"),
+    (
+        "model.kind",
+        "\"encoder\", or \"dit\" (keys: d_model, layers, heads, cond_dim, time_conditioning, told, dropout)",
+    ),
     ("model.d_model", "width"),
     ("model.layers", "blocks"),
     ("model.heads", "attention heads; d_model is a multiple of twice as many"),

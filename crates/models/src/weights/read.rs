@@ -20,7 +20,9 @@ pub enum Origin {
     Any,
 }
 
-/// Sets one part of every parameter of a session from the tensors `prefix` + its name of a file.
+/// Sets one part of every parameter of a session from the tensors `prefix` + its name of a file. In a file of [`Origin::Any`]
+/// a name may stand under `backbone.`, as published checkpoints of the DiT family have it. What no parameter is called (their
+/// buffers, which a model here computes) is not read.
 ///
 /// Every float type is widened to f32. Large tensors are read by all threads at once, into the session's own memory where
 /// it keeps f32.
@@ -41,7 +43,16 @@ pub fn load<B: Backend>(
     let mut found = Vec::with_capacity(params.len());
     for param in &params {
         let dims: Vec<usize> = param.shape.dims().iter().map(|&d| d as usize).collect();
-        found.push(source.entry(&format!("{prefix}{}", param.path), &dims)?);
+        let plain = source.entry(&format!("{prefix}{}", param.path), &dims);
+        found.push(match (plain, origin) {
+            (Err(missing @ Error::Missing { .. }), Origin::Any) => {
+                source.entry(&format!("{prefix}backbone.{}", param.path), &dims).map_err(|error| match error {
+                    Error::Missing { .. } => missing,
+                    other => other,
+                })?
+            }
+            (plain, Origin::Any | Origin::Own) => plain?,
+        });
     }
     let mut sum = 0u64;
     for (index, entry) in found.iter().enumerate() {

@@ -145,6 +145,22 @@ proptest! {
     }
 
     #[test]
+    fn a_score_network_that_says_nothing_is_scaled_to_the_truth(sigma in 0.01..8.0f64, x_t in 0..V as u32) {
+        // Equal outputs: the ratios of a mask sum to that of its own alternatives, alpha_bar / (1 - alpha_bar).
+        let mut log_score = vec![0.0; V];
+        score_entropy::read_output(&mut log_score, x_t, Some(sigma));
+        let ratios: f64 = (0..V).filter(|&k| k != x_t as usize).map(|k| log_score[k].exp()).sum();
+        let alpha_bar = (-sigma).exp();
+        prop_assert!((ratios / (alpha_bar / (1.0 - alpha_bar)) - 1.0).abs() < 1e-12);
+        prop_assert_eq!(log_score[x_t as usize], 0.0);
+        // Without a scale the output is the log score itself.
+        let mut plain: Vec<f64> = (0..V).map(|k| k as f64).collect();
+        score_entropy::read_output(&mut plain, 2, None);
+        prop_assert_eq!(plain[2], 0.0);
+        prop_assert!((0..V).filter(|&k| k != 2).all(|k| plain[k] == k as f64));
+    }
+
+    #[test]
     fn score_entropy_gradient(log_score in logits(), x_0 in 0..MASK, x_t in 0..V as u32, a in 0.05..0.95f64) {
         for (limit, x_t) in [(Limit::Uniform, x_t), (Limit::Uniform, x_0), (Limit::Mask(MASK), MASK), (Limit::Mask(MASK), x_0)] {
             let mut gradient = vec![f64::NAN; V];

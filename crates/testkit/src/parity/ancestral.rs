@@ -1,7 +1,7 @@
 //! Traces of ancestral samplers: MDLM, ReMDM, UDLM, Duo, GIDD, and D3PM's port.
 
 use super::table::{Recorded, Table};
-use super::{Case, Fault, Report};
+use super::{Case, Fault, Report, end_to_end};
 use galatea_processes::{Categorical, Denoiser, Dense, Hybrid, Limit};
 use galatea_samplers::{
     Ancestral, AncestralOptions, ClassifierFree, Filter, Fixed, Idiom, Levels, NoiseRemoval, Nucleus, Pair, Plateau,
@@ -16,11 +16,9 @@ fn no_trace(what: &str) -> Fault {
     Fault::Unknown { what: what.to_owned(), known: "sampler traces with the table function".to_owned() }
 }
 
-/// `mdlm_sampling`: plain, with the cached p(x_0), and through the scores ("analytic").
+/// `mdlm_sampling`: plain, with the cached p(x_0), and through the scores ("analytic"); of the table function, or of a network
+/// whose weights another fixture holds.
 pub(super) fn mdlm(case: &Case, report: &mut Report) -> Result<(), Fault> {
-    if case.setting("model").is_some() {
-        return Err(no_trace("a trace with the DiT network"));
-    }
     let grid = grid::with_floor(case.count("steps")?, case.number("eps")?);
     // The plain sampler of the original asks again in every step, and so does every one with a time in the network.
     let (levels, rule, cached) = match case.text("sampler")? {
@@ -38,6 +36,9 @@ pub(super) fn mdlm(case: &Case, report: &mut Report) -> Result<(), Fault> {
         (true, _) => NoiseRemoval::Argmax,
     };
     let options = AncestralOptions { rule, time, noise_removal, idiom: idiom(case)?, ..Default::default() };
+    if case.setting("model").is_some() {
+        return end_to_end::check(case, report, levels, options);
+    }
     masked(case, report, levels, options)
 }
 
@@ -83,14 +84,18 @@ pub(super) fn remdm(case: &Case, report: &mut Report) -> Result<(), Fault> {
 
 /// A trace under masks: canvases, text, and what the denoiser was asked.
 fn masked(case: &Case, report: &mut Report, steps: impl Into<Steps>, options: AncestralOptions) -> Result<(), Fault> {
-    let process = Categorical::new(case.count("vocab_size")?, Limit::Mask(case.count("mask_index")? as u32))?;
     let table = Table::read(case, "")?;
     let asked = table.asked();
-    follow(case, report, sampler(case, table, process, steps, options)?)?;
+    follow(case, report, sampler(case, table, masks(case)?, steps, options)?)?;
     // Where no mask is left we save the original's last call.
     let (calls, ours) = (case.ids("calls.x")?, asked.ids());
     report.exact("calls", &ours, calls.get(..ours.len()).unwrap_or(&calls));
     Ok(())
+}
+
+/// The process whose limit is the mask.
+pub(super) fn masks(case: &Case) -> Result<Categorical, Fault> {
+    Ok(Categorical::new(case.count("vocab_size")?, Limit::Mask(case.count("mask_index")? as u32))?)
 }
 
 /// `udlm_sampling`.
@@ -246,7 +251,7 @@ impl Denoiser for Normal {
 }
 
 /// The sampler of a trace, on its recorded numbers.
-fn sampler<D: Denoiser>(
+pub(super) fn sampler<D: Denoiser>(
     case: &Case,
     denoiser: D,
     process: Categorical,
@@ -292,11 +297,10 @@ pub(super) fn idiom(case: &Case) -> Result<Idiom, Fault> {
 }
 
 /// Takes every step and compares the canvas after each, and the last one.
-pub(super) fn follow(
-    case: &Case,
-    report: &mut Report,
-    mut sampler: impl Sampler<DenoiserError = Infallible>,
-) -> Result<(), Fault> {
+pub(super) fn follow<S: Sampler>(case: &Case, report: &mut Report, mut sampler: S) -> Result<(), Fault>
+where
+    S::DenoiserError: std::error::Error + Send + Sync + 'static,
+{
     let expected = case.ids("x_steps")?;
     let mut found = Vec::new();
     for canvas in &mut sampler {

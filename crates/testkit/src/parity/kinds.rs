@@ -1,9 +1,14 @@
 //! Which check reads which folder.
 
-use super::{Kind, ancestral, gaussian, unmasking};
+use super::{Kind, ancestral, bd3lm, dit, gaussian, seed_model, unmasking};
 
 /// Every family that there is a check for.
 pub const KINDS: &[Kind] = &[
+    Kind { family: "bd3lm", check: bd3lm::check },
+    Kind { family: "dit_mdlm", check: dit::mdlm },
+    Kind { family: "gidd_dit", check: dit::gidd },
+    Kind { family: "sedd", check: dit::sedd },
+    Kind { family: "seed_model", check: seed_model::check },
     Kind { family: "dream_sampling", check: unmasking::dream },
     Kind { family: "fast_dllm", check: unmasking::fast_dllm },
     Kind { family: "gaussian_samplers", check: gaussian::samplers },

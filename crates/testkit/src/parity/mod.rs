@@ -4,12 +4,17 @@
 //! chooses the check ([`Kind`]). `docs/fixtures.md` describes the layout and every family.
 
 mod ancestral;
+mod bd3lm;
 mod case;
+mod dit;
+mod end_to_end;
 mod fault;
 mod gaussian;
 mod kinds;
+mod network;
 mod read;
 mod report;
+mod seed_model;
 mod table;
 mod unmasking;
 
