@@ -83,6 +83,9 @@ impl<D: Denoiser, C: Classifier> Denoiser for ClassifierGuided<D, C> {
 
     fn denoise(&mut self, x_t: &ArrayRef2<u32>, t: f64, logits: &mut ArrayRef3<f32>) -> Result<(), Self::Error> {
         self.denoiser.denoise(x_t, t, logits).map_err(Guided::Denoiser)?;
+        if self.gamma == 0.0 {
+            return Ok(());
+        }
         let (batch, len, vocab) = logits.dim();
         if self.changed.dim() != x_t.dim() {
             (self.changed, self.log_p) = (Array2::zeros(x_t.dim()), Array1::zeros(batch));

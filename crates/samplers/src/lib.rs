@@ -35,6 +35,8 @@ mod laws_steps;
 #[cfg(test)]
 mod laws_texts;
 #[cfg(test)]
+mod laws_orders;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod source;
