@@ -75,6 +75,12 @@ pub enum Error {
     /// A process whose noise is not a mask.
     #[error("an unmasking sampler needs a process with a mask, found the uniform limit; use an ancestral sampler")]
     NoMask,
+    /// A process whose noise is a mask.
+    #[error("a refining sampler needs a process of uniform noise, found the mask {mask}; use an unmasking sampler")]
+    Masked {
+        /// The mask id.
+        mask: u32,
+    },
     /// A noise level out of order or out of range.
     #[error("level {index}: {parameter} is {found}, expected {expected}")]
     Level {

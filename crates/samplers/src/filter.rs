@@ -62,22 +62,25 @@ impl Filter {
     /// # Shapes
     /// `logits` and `p` \[vocab\]; `p` sums to 1. Forbidden tokens must be -inf in `logits` already.
     pub(crate) fn apply(&self, logits: &[f32], p: &mut [f64]) -> bool {
+        self.apply_at(self.temperature, logits, p)
+    }
+
+    /// [`apply`](Self::apply) at another temperature than the filter's own.
+    pub(crate) fn apply_at(&self, temperature: f64, logits: &[f32], p: &mut [f64]) -> bool {
         let Some((argmax, max)) = largest(logits) else { return false };
-        if self.temperature == 0.0 {
+        if temperature == 0.0 {
             p.fill(0.0);
             p[argmax] = 1.0;
-            return true;
+        } else {
+            self.weigh(logits, max, temperature, p);
         }
-        self.weigh(logits, max, self.temperature, p);
         true
     }
 
     /// [`apply`](Self::apply) at temperature 1 where the filter is greedy: the distribution whose likeliest token is
     /// taken, for whoever ranks positions by it.
     pub(crate) fn apply_untempered(&self, logits: &[f32], p: &mut [f64]) -> bool {
-        let Some((_, max)) = largest(logits) else { return false };
-        self.weigh(logits, max, if self.temperature == 0.0 { 1.0 } else { self.temperature }, p);
-        true
+        self.apply_at(if self.temperature == 0.0 { 1.0 } else { self.temperature }, logits, p)
     }
 
     fn weigh(&self, logits: &[f32], max: f64, temperature: f64, p: &mut [f64]) {

@@ -14,6 +14,7 @@ pub mod guidance;
 pub mod idiom;
 pub mod levels;
 mod noise;
+pub mod refining;
 mod reverse;
 pub mod revise;
 pub mod rounding;
@@ -31,11 +32,11 @@ mod invariants;
 #[cfg(test)]
 mod laws;
 #[cfg(test)]
+mod laws_orders;
+#[cfg(test)]
 mod laws_steps;
 #[cfg(test)]
 mod laws_texts;
-#[cfg(test)]
-mod laws_orders;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
@@ -53,6 +54,7 @@ pub use fixed::Fixed;
 pub use guidance::{ClassifierFree, Condition, Conditional, Pair, Prompt, Shifted};
 pub use idiom::Idiom;
 pub use levels::{Level, Levels, Plateau};
+pub use refining::{Refining, RefiningOptions, Stability};
 pub use revise::Revise;
 pub use rounding::Rounding;
 pub use rule::{Output, Rule};

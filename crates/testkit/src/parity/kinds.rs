@@ -1,6 +1,6 @@
 //! Which check reads which folder.
 
-use super::{Kind, ancestral, bd3lm, dit, gaussian, seed_model, unmasking};
+use super::{Kind, ancestral, bd3lm, dit, gaussian, refining, seed_model, unmasking};
 
 /// Every family that there is a check for.
 pub const KINDS: &[Kind] = &[
@@ -9,6 +9,7 @@ pub const KINDS: &[Kind] = &[
     Kind { family: "gidd_dit", check: dit::gidd },
     Kind { family: "sedd", check: dit::sedd },
     Kind { family: "seed_model", check: seed_model::check },
+    Kind { family: "diffusion_gemma", check: refining::gemma },
     Kind { family: "dream_sampling", check: unmasking::dream },
     Kind { family: "fast_dllm", check: unmasking::fast_dllm },
     Kind { family: "gaussian_samplers", check: gaussian::samplers },

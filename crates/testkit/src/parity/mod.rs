@@ -13,6 +13,7 @@ mod gaussian;
 mod kinds;
 mod network;
 mod read;
+mod refining;
 mod report;
 mod seed_model;
 mod table;
