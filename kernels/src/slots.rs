@@ -330,13 +330,14 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
         Op::CrossEntropy { .. } => {
             const E: &str = "logits [.., v], target u32 [..], w [..]";
             arity(3, &[F32, U32, F32], E)?;
-            check(reads[0].0.rows() == reads[1].0.len() && reads[1].0 == reads[2].0, E)?;
-            vec![scalar, same(2)]
+            check(reads[0].0.rows() == reads[1].0.len() && reads[1].0.len() == reads[2].0.len(), E)?;
+            vec![scalar, (reads[1].0, F32)]
         }
         Op::CrossEntropyGrad { .. } => {
             const E: &str = "logits, target, w, nll, dloss [1]";
             arity(5, &[F32, U32, F32, F32, F32], E)?;
-            check(reads[0].0.rows() == reads[1].0.len() && reads[2].0 == reads[3].0 && is(4, &[1]), E)?;
+            let n = reads[1].0.len();
+            check(reads[0].0.rows() == n && reads[2].0.len() == n && reads[3].0.len() == n && is(4, &[1]), E)?;
             vec![same(0)]
         }
         Op::LinearCrossEntropy { bias, .. } => {

@@ -51,12 +51,19 @@ pub struct NetEmbeddingDenoiser<B: Backend> {
     z_t: Var,
     time: Var,
     x_0_hat: Var,
+    time_value: Box<dyn Fn(f64) -> f32 + Send>,
 }
 
 impl<B: Backend> NetEmbeddingDenoiser<B> {
-    /// Wraps a session.
+    /// Wraps a session whose network is told t itself.
     pub fn new(session: Session<B>, z_t: Var, time: Var, x_0_hat: Var) -> Self {
-        Self { session, z_t, time, x_0_hat }
+        Self { session, z_t, time, x_0_hat, time_value: Box::new(|t| t as f32) }
+    }
+
+    /// The same network, told another number at t (the step of a chain, say).
+    pub fn with_time(mut self, time_value: impl Fn(f64) -> f32 + Send + 'static) -> Self {
+        self.time_value = Box::new(time_value);
+        self
     }
 
     /// The session, to load parameters.
@@ -72,7 +79,7 @@ impl<B: Backend> EmbeddingDenoiser for NetEmbeddingDenoiser<B> {
     /// If `z_t` or `x_0_hat` has another shape than the program, or is not in standard layout.
     fn denoise(&mut self, z_t: &ArrayRef3<f32>, t: f64, x_0_hat: &mut ArrayRef3<f32>) -> Result<(), B::Error> {
         self.session.set(self.z_t, z_t)?;
-        self.session.write(self.time, &vec![t as f32; z_t.dim().0])?;
+        self.session.write(self.time, &vec![(self.time_value)(t); z_t.dim().0])?;
         self.session.run()?;
         self.session.get(self.x_0_hat, x_0_hat)
     }

@@ -33,13 +33,22 @@ impl Head {
     }
 }
 
-/// The tensors of a Gaussian model that rounding shares: the embedding table and the head's bias.
+/// The tensors of a Gaussian model that rounding needs: the embedding table and the head.
 #[derive(Clone, Copy, Debug)]
 pub struct Rounding {
     /// E [vocab, d_embed].
     pub table: Var,
+    /// The head's rows [vocab, d_embed]: E itself where they are tied.
+    pub weight: Var,
     /// b [vocab].
     pub bias: Var,
+}
+
+impl Rounding {
+    /// Rounding logits [batch, len, vocab] = z W^T + b of embeddings z [batch, len, d_embed].
+    pub fn logits(&self, rec: &mut Recorder, z: Var) -> Var {
+        rec.linear(z, self.weight, Some(self.bias), Activation::None)
+    }
 }
 
 impl Default for Model {
@@ -162,12 +171,7 @@ impl Encoder {
     pub fn rounding(&self, rec: &mut Recorder, vocab: usize) -> Rounding {
         let table = rec.table("embed.weight", &[vocab, self.embedding_width()], Init::UnitRows);
         let bias = rec.param("lm_head.bias", &[vocab], Init::Zeros);
-        Rounding { table, bias }
-    }
-
-    /// Rounding logits [batch, len, vocab] = z E^T + b of embeddings z [batch, len, d_embed].
-    pub fn round(&self, rec: &mut Recorder, rounding: Rounding, z: Var) -> Var {
-        rec.linear(z, rounding.table, Some(rounding.bias), Activation::None)
+        Rounding { table, weight: table, bias }
     }
 
     /// x_0_hat [batch, len, d_embed] of z_t [batch, len, d_embed] at times `t` [batch].

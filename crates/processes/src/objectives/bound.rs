@@ -56,3 +56,52 @@ pub fn diffusion(
     }
     weight * x_0.iter().zip(x_0_hat).map(|(x, hat)| (x - hat) * (x - hat)).sum::<f64>()
 }
+
+/// The weight of the continuous-time bound by gamma = -log SNR and its derivative in t: e^-gamma gamma' / 2, which is
+/// [`weight`] for a schedule that knows its gamma. Its derivative is minus itself in gamma, and itself over gamma' in gamma'.
+pub fn weight_of_gamma(gamma: f64, slope: f64) -> f64 {
+    0.5 * (-gamma).exp() * slope
+}
+
+/// KL(q(z_1 | x_0) || N(0, I)) of a token with |x_0|² = `square` in `d` dimensions at gamma(1), and its derivative in gamma(1).
+///
+/// With alpha² = sigmoid(-gamma) and sigma² = sigmoid(gamma): (d (sigma² - 1 - ln sigma²) + alpha² square) / 2, whose derivative
+/// is -alpha² (d alpha² + sigma² square) / 2.
+pub fn prior(gamma_1: f64, square: f64, d: usize) -> (f64, f64) {
+    // ln sigma² = -ln(1 + e^-gamma) = -softplus(-gamma).
+    let softplus = (-gamma_1).max(0.0) + (-gamma_1.abs()).exp().ln_1p();
+    let noise = (-softplus).exp();
+    let signal = 1.0 - noise;
+    let d = d as f64;
+    (0.5 * (d * (softplus - signal) + signal * square), -0.5 * signal * (d * signal + noise * square))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Gaussian;
+    use galatea_fixtures::derivative;
+    use galatea_schedules::{GammaWeights, LearnedGamma};
+
+    #[test]
+    fn weight_of_gamma_is_the_weight_of_its_schedule() {
+        let (w_1, b_1, w_2) = (vec![0.3, -1.0], vec![0.5, -0.2], vec![1.0, 0.1]);
+        let schedule = LearnedGamma::new(GammaWeights { w_1, b_1, w_2, gamma_0: -3.0, gamma_1: 6.0 }).expect("rises");
+        for t in [0.0, 0.2, 0.9] {
+            let found = weight_of_gamma(schedule.gamma(t), schedule.gamma_derivative(t));
+            let truth = weight(&schedule, t);
+            assert!((found - truth).abs() < 1e-9 * truth, "{found} and {truth}");
+        }
+    }
+
+    #[test]
+    fn prior_equals_the_kl_and_its_derivative() {
+        for gamma in [-2.0, 0.0, 3.0, 6.0] {
+            let alpha_bar = 1.0 / (1.0 + f64::exp(gamma));
+            let truth = Gaussian.prior_kl(&[0.6, 0.8, 0.0], alpha_bar);
+            assert!((prior(gamma, 1.0, 3).0 - truth).abs() < 1e-12);
+            let slope = derivative(|gamma| prior(gamma, 1.0, 3).0, gamma, 1e-3);
+            assert!((prior(gamma, 1.0, 3).1 - slope).abs() < 1e-10);
+        }
+    }
+}

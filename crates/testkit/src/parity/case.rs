@@ -134,4 +134,9 @@ impl Case {
         let path = self.folder.join(relative);
         super::read::single(&path)
     }
+
+    /// The fixtures of this one's folder, itself among them: weights may stand beside what was made with them.
+    pub fn siblings(&self) -> Result<Vec<Case>, Fault> {
+        super::read::folder(&self.folder)?.iter().map(|path| super::read::single(path)).collect()
+    }
 }

@@ -1,6 +1,6 @@
 //! Which check reads which folder.
 
-use super::{Kind, ancestral, bd3lm, dit, gaussian, refining, seed_model, unmasking};
+use super::{Kind, ancestral, bd3lm, cdcd, diffusion_lm, dit, gaussian, plaid, refining, seed_model, unmasking};
 
 /// Every family that there is a check for.
 pub const KINDS: &[Kind] = &[
@@ -10,6 +10,8 @@ pub const KINDS: &[Kind] = &[
     Kind { family: "sedd", check: dit::sedd },
     Kind { family: "seed_model", check: seed_model::check },
     Kind { family: "diffusion_gemma", check: refining::gemma },
+    Kind { family: "diffusion_lm", check: diffusion_lm::check },
+    Kind { family: "diffusion_lm_sampling", check: diffusion_lm::sample },
     Kind { family: "dream_sampling", check: unmasking::dream },
     Kind { family: "fast_dllm", check: unmasking::fast_dllm },
     Kind { family: "gaussian_samplers", check: gaussian::samplers },
@@ -19,5 +21,7 @@ pub const KINDS: &[Kind] = &[
     Kind { family: "duo", check: ancestral::duo },
     Kind { family: "gidd_loss", check: ancestral::gidd },
     Kind { family: "d3pm", check: ancestral::d3pm },
+    Kind { family: "plaid", check: plaid::check },
+    Kind { family: "plaid_cdcd", check: cdcd::check },
     Kind { family: "udlm_sampling", check: ancestral::udlm },
 ];

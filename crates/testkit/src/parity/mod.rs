@@ -6,12 +6,16 @@
 mod ancestral;
 mod bd3lm;
 mod case;
+mod cdcd;
+mod diffusion_lm;
 mod dit;
+mod embeddings;
 mod end_to_end;
 mod fault;
 mod gaussian;
 mod kinds;
 mod network;
+mod plaid;
 mod read;
 mod refining;
 mod report;

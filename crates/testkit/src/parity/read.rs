@@ -23,6 +23,11 @@ fn is_fixture(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ending == "safetensors")
 }
 
+/// The safetensors files of one folder.
+pub(super) fn folder(folder: &Path) -> Result<Vec<PathBuf>, Fault> {
+    Ok(entries(folder)?.into_iter().filter(|path| is_fixture(path)).collect())
+}
+
 /// The safetensors files of `root`'s folders, and of `root` itself.
 pub(super) fn files(root: &Path) -> Result<Vec<PathBuf>, Fault> {
     let mut files = Vec::new();

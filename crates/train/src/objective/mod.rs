@@ -1,8 +1,11 @@
 //! The objectives as programs: corrupt, denoise, measure. One file an objective: its settings, and how it is recorded.
 
+pub mod e2e;
 mod gaussian;
 mod masked;
+pub mod relaxed;
 mod uniform;
+pub mod vlb;
 
 pub use gaussian::DiffusionLm;
 pub use masked::Masked;
