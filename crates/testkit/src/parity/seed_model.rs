@@ -70,17 +70,17 @@ pub(super) fn check(case: &Case, report: &mut Report) -> Result<(), Fault> {
     report.relative_f32("prediction", &read(prediction)?, &case.vec("predicted_noise")?, 1e-5);
     report.relative_f32("loss", &read(loss)?, &case.vec("loss")?, 1e-6);
     gradients(&session, case, report, GRADIENTS)?;
-    generate(case, &encoder, vocab, report)
+    generate(case, vocab, report)
 }
 
 /// The script's `generate` rounds what it starts from: the argmax of the head's product with the noise.
-fn generate(case: &Case, encoder: &Encoder, vocab: usize, report: &mut Report) -> Result<(), Fault> {
+fn generate(case: &Case, vocab: usize, report: &mut Report) -> Result<(), Fault> {
     let [batch, len, d] = case.shape("generate.noise")?;
     let mut rec = Recorder::new();
     let z = rec.input("z", &[batch, len, d], DType::F32);
     let table = rec.table("lm_head.weight", &[vocab, d], Init::Zeros);
     let bias = rec.param("lm_head.bias", &[vocab], Init::Zeros);
-    let logits = encoder.round(&mut rec, galatea_models::Rounding { table, bias }, z);
+    let logits = galatea_models::Rounding { table, weight: table, bias }.logits(&mut rec, z);
     let mut session = Session::new(Cpu::new(), rec.finish(&[logits])).map_err(Fault::refused)?;
     load(&mut session, case)?;
     session.write(z, &case.vec_f32("generate.noise")?).map_err(Fault::refused)?;
