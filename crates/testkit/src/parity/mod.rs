@@ -16,6 +16,7 @@ mod gaussian;
 mod kinds;
 mod network;
 mod plaid;
+mod rates;
 mod read;
 mod refining;
 mod report;
