@@ -55,8 +55,8 @@ pub mod stream {
     pub const RENOISING: u32 = 27;
 }
 
-/// Where a draw belongs: a step of the sampler and a row of the flattened canvas \[batch · len\] (of the batch, for the
-/// draws that a whole sample has in common).
+/// Where a draw belongs: a step of the sampler and a row of the flattened canvas \[batch · len\] (the first of a sample,
+/// for the draws that all of it has in common).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct At {
     /// The step, counted from 0.

@@ -61,7 +61,7 @@ impl Filter {
     ///
     /// # Shapes
     /// `logits` and `p` \[vocab\]; `p` sums to 1. Forbidden tokens must be -inf in `logits` already.
-    pub(crate) fn apply(&self, logits: &[f32], p: &mut [f64]) -> bool {
+    pub fn apply(&self, logits: &[f32], p: &mut [f64]) -> bool {
         self.apply_at(self.temperature, logits, p)
     }
 

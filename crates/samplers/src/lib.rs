@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod ancestral;
+pub mod blockwise;
 pub mod canvas;
 pub mod classifier;
 pub mod corrector;
@@ -43,6 +44,7 @@ mod refusals;
 mod source;
 
 pub use ancestral::{Ancestral, AncestralOptions, Conditioning, NoiseRemoval, TimeDependence};
+pub use blockwise::{Blockwise, BlockwiseOptions, Fill, LowEntropy, Stop, unigram_entropy};
 pub use canvas::{Canvas, Sampler};
 pub use classifier::{Classifier, ClassifierGuided, Gradient, GradientGuided, Guided};
 pub use corrector::{Gibbs, Pick};

@@ -61,6 +61,25 @@ impl Steps {
         }))
     }
 
+    /// BD3-LM's steps for a block, with alpha_bar = 1 - t: they begin at `steps` equally spaced times from 1 to 0 and are
+    /// 1 / `steps` long, so that each ends a little before the next begins. The one that would begin at 0, where there is
+    /// no noise to remove, is left out.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for no steps.
+    ///
+    /// # Source
+    /// Arriola et al. (2025), BD3-LM, its published programme.
+    pub fn lagging(steps: usize) -> Result<Self, Error> {
+        crate::error::parameter("steps", "at least 1", steps as f64, steps > 0)?;
+        let level = |t: f64| Level { t, alpha_bar: 1.0 - t };
+        let begin = |i: usize| if steps > 1 { 1.0 - i as f64 / (steps - 1) as f64 } else { 1.0 };
+        Self::from_pairs((0..steps.max(2) - 1).map(|i| {
+            let t = begin(i);
+            (level(t), level((t - 1.0 / steps as f64).max(0.0)))
+        }))
+    }
+
     /// All steps in order.
     pub fn as_slice(&self) -> &[(Level, Level)] {
         &self.pairs

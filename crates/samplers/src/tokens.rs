@@ -15,7 +15,10 @@ pub(crate) struct Tokens<D> {
     settled: bool,
     vocab: usize,
     pub(crate) canvas: Canvas,
+    /// Of the positions that the denoiser was shown.
     logits: Array3<f32>,
+    /// A copy of the canvas's beginning, where the denoiser is shown no more.
+    shown: Array2<u32>,
     /// Whether `logits` are those of the present canvas.
     fresh: bool,
     pub(crate) draws: Box<dyn Draws>,
@@ -58,17 +61,46 @@ impl<D: Denoiser> Tokens<D> {
         let decided = Array2::from_shape_fn((batch, len), |(row, position)| fixed.get(row, position).is_some());
         let canvas = Canvas { ids, decided, step: 0, t, calls: 0, changed: Vec::new(), confidence: None };
         let logits = Array3::zeros((batch, len, vocab));
-        Self { denoiser, fixed, forbidden, blank, settled, vocab, canvas, logits, fresh: false, draws }
+        Self {
+            denoiser,
+            fixed,
+            forbidden,
+            blank,
+            settled,
+            vocab,
+            canvas,
+            logits,
+            shown: Array2::zeros((0, 0)),
+            fresh: false,
+            draws,
+        }
     }
 
     /// Asks the denoiser about the canvas at time `t`, unless its last answer still holds and may be `reused`; returns
     /// whether it was asked.
     pub(crate) fn predict(&mut self, t: f64, reused: bool) -> Result<bool, Failure<D::Error>> {
+        self.predict_until(self.canvas.ids.ncols(), t, reused)
+    }
+
+    /// As [`predict`](Self::predict), with a denoiser that is shown the canvas's first `end` positions only.
+    pub(crate) fn predict_until(&mut self, end: usize, t: f64, reused: bool) -> Result<bool, Failure<D::Error>> {
+        let (batch, len) = self.canvas.ids.dim();
+        if self.logits.dim().1 != end {
+            self.fresh = false;
+            self.logits = Array3::zeros((batch, end, self.vocab));
+            self.shown = Array2::zeros((batch, if end < len { end } else { 0 }));
+        }
         if self.fresh && reused {
             return Ok(false);
         }
         self.fresh = false;
-        self.denoiser.denoise(&self.canvas.ids, t, &mut self.logits).map_err(Failure::Denoiser)?;
+        let ids = if end < len {
+            self.shown.indexed_iter_mut().for_each(|(at, id)| *id = self.canvas.ids[at]);
+            &self.shown
+        } else {
+            &self.canvas.ids
+        };
+        self.denoiser.denoise(ids, t, &mut self.logits).map_err(Failure::Denoiser)?;
         self.canvas.calls += 1;
         self.fresh = true;
         forbid(&self.forbidden, &mut self.logits);
@@ -82,7 +114,7 @@ impl<D: Denoiser> Tokens<D> {
 
     /// The logits of one position, forbidden tokens at -inf; and the draws, which are needed beside them.
     pub(crate) fn row(&mut self, row: usize, position: usize) -> (&[f32], &mut dyn Draws) {
-        let start = (row * self.canvas.ids.ncols() + position) * self.vocab;
+        let start = (row * self.logits.dim().1 + position) * self.vocab;
         let logits = self.logits.as_slice().expect("the logits were allocated in row-major order");
         (&logits[start..start + self.vocab], &mut *self.draws)
     }

@@ -1,10 +1,11 @@
 //! Which check reads which folder.
 
-use super::{Kind, ancestral, bd3lm, cdcd, diffusion_lm, dit, gaussian, plaid, rates, refining, seed_model, unmasking};
+use super::{Kind, ancestral, bd3lm, blocks, cdcd, diffusion_lm, dit, gaussian, plaid, rates, refining, seed_model, unmasking};
 
 /// Every family that there is a check for.
 pub const KINDS: &[Kind] = &[
     Kind { family: "bd3lm", check: bd3lm::check },
+    Kind { family: "bd3lm_sampling", check: blocks::bd3lm },
     Kind { family: "d3pm", check: ancestral::d3pm },
     Kind { family: "diffusion_gemma", check: refining::gemma },
     Kind { family: "diffusion_lm", check: diffusion_lm::check },

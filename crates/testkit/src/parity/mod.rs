@@ -5,6 +5,7 @@
 
 mod ancestral;
 mod bd3lm;
+mod blocks;
 mod case;
 mod cdcd;
 mod diffusion_lm;

@@ -120,7 +120,8 @@ pub(super) fn flow(case: &Case, report: &mut Report) -> Result<(), Fault> {
 fn times(case: &Case) -> Result<Vec<f64>, Fault> {
     let numbers = case.setting("time_grid").and_then(serde_json::Value::as_array);
     let given: Option<Vec<f64>> = numbers.and_then(|list| list.iter().map(serde_json::Value::as_f64).collect());
-    let given = given.filter(|list| list.len() >= 2).ok_or_else(|| case.unsupported("time_grid", "two times or more"))?;
+    let given =
+        given.filter(|list| list.len() >= 2).ok_or_else(|| case.unsupported("time_grid", "two times or more"))?;
     if case.setting("step_size").is_none() {
         return Ok(given);
     }

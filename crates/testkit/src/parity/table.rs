@@ -27,6 +27,11 @@ impl Asked {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The canvases since the last time.
+    pub(super) fn take(&self) -> Vec<Vec<u32>> {
+        std::mem::take(&mut *self.lock())
+    }
+
     /// All canvases, one after another.
     pub(super) fn ids(&self) -> Vec<u32> {
         self.lock().concat()
@@ -41,6 +46,11 @@ impl Table {
         };
         let (pos, own, left, right) = (table("pos")?, table("own")?, table("left")?, table("right")?);
         Ok(Self { pos, own, left, right, asked: Asked::default() })
+    }
+
+    /// The same table with another log.
+    pub(super) fn logged(self, asked: Asked) -> Self {
+        Self { asked, ..self }
     }
 
     /// The log of what it is asked.
