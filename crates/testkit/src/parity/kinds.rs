@@ -1,6 +1,8 @@
 //! Which check reads which folder.
 
-use super::{Kind, ancestral, bd3lm, blocks, cdcd, diffusion_lm, dit, gaussian, plaid, rates, refining, seed_model, unmasking};
+use super::{
+    Kind, ancestral, bd3lm, blocks, cdcd, diffusion_lm, dit, gaussian, plaid, rates, refining, seed_model, unmasking,
+};
 
 /// Every family that there is a check for.
 pub const KINDS: &[Kind] = &[
