@@ -2,7 +2,6 @@
 
 use crate::failure::Usage;
 use galatea_autograd::{DType, Plan, Var};
-use galatea_models::{Dit, Encoder, Model};
 use galatea_text::language::{ExactModel, Level, StoryLanguage};
 use galatea_train::config::{ProcessKind, TokenizerKind};
 use galatea_train::{Config, Objective, Purpose};
@@ -20,7 +19,7 @@ const MOST_BLOCKS: usize = 1 << 16;
 pub(crate) fn step(config: &Config, vocab: usize, len: usize) -> anyhow::Result<Plan> {
     let batch = config.training.batch;
     check_batch(batch, len)?;
-    let (Model::Encoder(Encoder { layers, .. }) | Model::Dit(Dit { layers, .. })) = config.model;
+    let layers = config.model.layers();
     if layers.saturating_mul(config.training.accumulation) > MOST_BLOCKS {
         let blocks = format!("{layers} blocks in {} micro-batches", config.training.accumulation);
         let hint = "take fewer: --layers, or training.accumulation";

@@ -11,9 +11,9 @@ pub(crate) enum Attend<'a> {
     /// A canvas that stands twice, [x_t ; x_0], in blocks of `block` positions: the earlier clean blocks, and its own block of
     /// its own half, where visible.
     Twice { block: u32, visible: Option<Var> },
-    /// Those that `mask` lets it see, when only the new positions are computed: `past` others lie in the caches, (keys, values)
-    /// of every layer, which have room for `capacity`.
-    Cached { past: Var, capacity: usize, mask: AttentionMask, caches: &'a [(Var, Var)] },
+    /// Those that `mask` lets it see, when only the new positions are computed, from `position` on: `past` others lie in the
+    /// caches, (keys, values) of every layer, which have room for `capacity`.
+    Cached { past: Var, position: Var, capacity: usize, mask: AttentionMask, caches: &'a [(Var, Var)] },
 }
 
 /// Heads of the queries, and of the keys and values.
@@ -25,8 +25,8 @@ impl Attend<'_> {
         match self {
             Attend::All(_) | Attend::Earlier => rec.grouped_rotary(qkv, heads, kv_heads, theta, None),
             Attend::Twice { .. } => rec.rotary_twice(qkv, heads, kv_heads, theta),
-            Attend::Cached { past, capacity, .. } => {
-                rec.grouped_rotary(qkv, heads, kv_heads, theta, Some((*past, *capacity)))
+            Attend::Cached { position, capacity, .. } => {
+                rec.grouped_rotary(qkv, heads, kv_heads, theta, Some((*position, *capacity)))
             }
         }
     }

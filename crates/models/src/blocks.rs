@@ -97,7 +97,7 @@ impl BlockModel {
         let past = rec.input("past", &[1], DType::U32);
         let caches = caches(rec, model.layers(), [batch, len, model.key_width()]);
         // A block sees all of itself, and the cache is what comes before it.
-        let attend = Attend::Cached { past, capacity: len, mask: AttentionMask::Full, caches: &caches };
+        let attend = Attend::Cached { past, position: past, capacity: len, mask: AttentionMask::Full, caches: &caches };
         let (h, head) = model.hidden_with(rec, vocab, ids, time, &attend);
         Ok(BlockProgram { ids, time, past, logits: head.logits(rec, h), len })
     }
@@ -179,7 +179,7 @@ impl<B: Backend> Denoiser for BlockDenoiser<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Dit, Encoder, Positions, TimeInput};
+    use crate::{Dit, Encoder, Llama, Positions, TimeInput};
     use galatea_autograd::Part;
     use galatea_kernels::{Cpu, Isa};
     use ndarray::Array2;
@@ -196,6 +196,10 @@ mod tests {
     fn encoder() -> Model {
         let positions = Positions::Rotary;
         Model::Encoder(Encoder { d_model: 32, layers: 2, heads: 4, d_ff: 48, positions, ..Encoder::default() })
+    }
+
+    fn llama() -> Model {
+        Model::Llama(Llama { d_model: 32, layers: 2, heads: 4, kv_heads: 2, d_ff: 48, ..Llama::default() })
     }
 
     fn load(session: &mut Session<Cpu>) {
@@ -251,9 +255,12 @@ mod tests {
 
     #[test]
     fn a_block_by_the_cache_equals_its_rows_in_training() {
-        for (model, dtype, tolerance) in
-            [(dit(), DType::F32, 2e-5), (encoder(), DType::F32, 2e-5), (dit(), DType::Bf16, 0.2)]
-        {
+        for (model, dtype, tolerance) in [
+            (dit(), DType::F32, 2e-5),
+            (encoder(), DType::F32, 2e-5),
+            (llama(), DType::F32, 2e-5),
+            (dit(), DType::Bf16, 0.2),
+        ] {
             for block in [1, 3, 4, 12] {
                 let model = BlockModel::new(model.clone(), block).expect("a model");
                 let mut denoiser = denoiser(&model, dtype);

@@ -69,7 +69,7 @@ impl Decoder {
             rec,
             x,
             None,
-            &Attend::Cached { past, capacity: self.capacity, mask: AttentionMask::Causal, caches },
+            &Attend::Cached { past, position: past, capacity: self.capacity, mask: AttentionMask::Causal, caches },
         )
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::attend::Attend;
 use crate::encoder::{Encoder, TimeInput, config, fan_in};
-use crate::{Dit, Error, Told};
+use crate::{Dit, Error, Llama, Told};
 use galatea_autograd::{Activation, DType, Init, Recorder, Var};
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +14,8 @@ pub enum Model {
     Encoder(Encoder),
     /// Diffusion transformer with adaLN.
     Dit(Dit),
+    /// Llama body in both directions.
+    Llama(Llama),
 }
 
 /// The last layer, from hidden states to logits: what a fused loss or sampler reads instead of logits.
@@ -21,7 +23,7 @@ pub enum Model {
 pub struct Head {
     /// W [vocab, d_model].
     pub w: Var,
-    /// b [vocab].
+    /// b [vocab]; zeros where the model has none.
     pub b: Var,
 }
 
@@ -66,6 +68,7 @@ impl Model {
         match self {
             Model::Encoder(encoder) => encoder.validate(),
             Model::Dit(dit) => dit.validate(),
+            Model::Llama(llama) => llama.validate(),
         }
     }
 
@@ -74,6 +77,7 @@ impl Model {
         match self {
             Model::Encoder(encoder) => Model::Encoder(Encoder { dropout: 0.0, ..encoder.clone() }),
             Model::Dit(dit) => Model::Dit(Dit { dropout: 0.0, ..dit.clone() }),
+            Model::Llama(llama) => Model::Llama(Llama { dropout: 0.0, ..llama.clone() }),
         }
     }
 
@@ -82,6 +86,7 @@ impl Model {
         match self {
             Model::Encoder(encoder) => encoder.time == TimeInput::Given,
             Model::Dit(dit) => dit.time_conditioning,
+            Model::Llama(_) => false,
         }
     }
 
@@ -96,14 +101,16 @@ impl Model {
                 Told::TotalNoise => -(alpha_bar.max(1e-13).ln()) as f32,
                 Told::Time => t as f32,
             },
+            Model::Llama(_) => 0.0,
         }
     }
 
     /// Blocks one after another.
-    pub(crate) fn layers(&self) -> usize {
+    pub fn layers(&self) -> usize {
         match self {
             Model::Encoder(encoder) => encoder.layers,
             Model::Dit(dit) => dit.layers,
+            Model::Llama(llama) => llama.layers,
         }
     }
 
@@ -112,6 +119,7 @@ impl Model {
         match self {
             Model::Encoder(encoder) => encoder.d_model,
             Model::Dit(dit) => dit.d_model,
+            Model::Llama(llama) => llama.key_width(),
         }
     }
 
@@ -139,6 +147,7 @@ impl Model {
                 (h, Head { w, b: rec.param("lm_head.bias", &[vocab], Init::Zeros) })
             }
             Model::Dit(dit) => dit.hidden_with(rec, vocab, ids, time, attend),
+            Model::Llama(llama) => llama.hidden_with(rec, vocab, ids, attend),
         }
     }
 
@@ -157,6 +166,7 @@ impl Model {
             Model::Encoder(encoder) if encoder.time == TimeInput::Given => Ok(encoder),
             Model::Encoder(_) => Err(config("time", "\"given\": Gaussian noise hides its level", "\"none\"")),
             Model::Dit(_) => Err(config("kind", "\"encoder\" for a Gaussian process", "\"dit\"")),
+            Model::Llama(_) => Err(config("kind", "\"encoder\" for a Gaussian process", "\"llama\"")),
         }
     }
 }

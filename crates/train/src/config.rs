@@ -466,6 +466,8 @@ impl Config {
             match &mut self.model {
                 Model::Encoder(encoder) => encoder.time = galatea_models::TimeInput::Given,
                 Model::Dit(dit) => dit.time_conditioning = true,
+                // It takes none: the check of the configuration says so.
+                Model::Llama(_) => {}
             }
         }
         self

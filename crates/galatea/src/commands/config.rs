@@ -85,7 +85,8 @@ const MEANINGS: [(&str, &str); 52] = [
     ("tokenizer.vocab", "size of the vocabulary, for words and bpe"),
     (
         "model.kind",
-        "\"encoder\", or \"dit\" (keys: d_model, layers, heads, cond_dim, time_conditioning, told, dropout)",
+        "\"encoder\", \"dit\" (keys: d_model, layers, heads, cond_dim, time_conditioning, told, dropout), or \"llama\" (keys: d_model, \
+         layers, heads, kv_heads, d_ff, rope_theta, norm_eps, qkv_bias, naming, dropout)",
     ),
     ("model.d_model", "width"),
     ("model.layers", "blocks"),

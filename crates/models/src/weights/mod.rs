@@ -1,11 +1,15 @@
 //! Parameters in and out of safetensors files.
 
 mod checksum;
+mod names;
 mod read;
 mod write;
 
+pub use names::tensors_of;
 pub use read::{Origin, load};
 pub use write::{Tensor, Weights, export, write_atomically};
+
+pub(crate) use names::stacked;
 
 /// The note under which a file carries its checksum.
 const CHECKSUM: &str = "galatea.sum";
@@ -64,6 +68,29 @@ mod tests {
         write(&path, &tensors);
         let missing = read(&mut second, &path);
         assert!(matches!(missing, Err(Error::Missing { name, .. }) if name == "blocks.0.norm2.weight"));
+        std::fs::remove_file(&path).expect("removed");
+    }
+
+    #[test]
+    fn stacked_parameters_are_in_a_file_under_the_names_of_their_parts() {
+        let path = std::env::temp_dir().join(format!("galatea-stacked-{}.safetensors", std::process::id()));
+        let session = || {
+            let llama = crate::Llama { d_model: 16, layers: 1, heads: 4, kv_heads: 2, d_ff: 24, ..Default::default() };
+            let mut rec = Recorder::new();
+            let (ids, time) = (rec.input("ids", &[1, 4], DType::U32), rec.input("time", &[1], DType::F32));
+            let logits = Model::Llama(llama).logits(&mut rec, 9, ids, time, None);
+            Session::new(Cpu::new(), rec.finish(&[logits])).expect("memory")
+        };
+        let mut first = session();
+        first.init(5).expect("init");
+        let tensors = export(&first, Part::Value).expect("download");
+        let dims = |name: &str| tensors[&format!("model.transformer.blocks.0.{name}.weight")].dims.clone();
+        assert_eq!([dims("q_proj"), dims("k_proj"), dims("v_proj")], [vec![16, 16], vec![8, 16], vec![8, 16]]);
+        assert_eq!([dims("ff_proj"), dims("up_proj"), dims("ff_out")], [vec![24, 16], vec![24, 16], vec![16, 24]]);
+        Weights { tensors: tensors.clone(), ..Weights::default() }.write(&path).expect("written");
+        let mut second = session();
+        load(&mut second, Part::Value, &path, "", Origin::Own).expect("our own file").expect("upload");
+        assert_eq!(export(&second, Part::Value).expect("download"), tensors);
         std::fs::remove_file(&path).expect("removed");
     }
 }

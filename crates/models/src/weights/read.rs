@@ -1,6 +1,6 @@
 //! Parameters out of a file, straight to where a session keeps them.
 
-use super::{CHECKSUM, checksum};
+use super::{CHECKSUM, checksum, tensors_of};
 use crate::Error;
 use galatea_autograd::{Part, Session};
 use galatea_kernels::Backend;
@@ -43,27 +43,21 @@ pub fn load<B: Backend>(
     let mut found = Vec::with_capacity(params.len());
     for param in &params {
         let dims: Vec<usize> = param.shape.dims().iter().map(|&d| d as usize).collect();
-        let plain = source.entry(&format!("{prefix}{}", param.path), &dims);
-        found.push(match (plain, origin) {
-            (Err(missing @ Error::Missing { .. }), Origin::Any) => {
-                source.entry(&format!("{prefix}backbone.{}", param.path), &dims).map_err(|error| match error {
-                    Error::Missing { .. } => missing,
-                    other => other,
-                })?
-            }
-            (plain, Origin::Any | Origin::Own) => plain?,
-        });
+        let parts = tensors_of(&param.path, &dims);
+        found.push(parts.iter().map(|(name, dims)| source.find(prefix, name, dims, origin)).collect::<Result<_, _>>()?);
     }
     let mut sum = 0u64;
-    for (index, entry) in found.iter().enumerate() {
+    for (index, entries) in found.iter().enumerate() {
+        let entries: &Vec<Entry<'_>> = entries;
         let mut read = Ok(0);
-        if let Err(error) = session.set_param_with(index, part, |x| read = source.read(entry, x)) {
+        if let Err(error) = session.set_param_with(index, part, |x| read = source.read_all(entries, x)) {
             return Ok(Err(error));
         }
         sum = sum.wrapping_add(read?);
     }
     if let Some(expected) = expected {
-        for entry in source.entries()?.iter().filter(|entry| found.iter().all(|read| read.name != entry.name)) {
+        for entry in source.entries()?.iter().filter(|entry| found.iter().flatten().all(|read| read.name != entry.name))
+        {
             sum = sum.wrapping_add(source.read(entry, &mut vec![0.0; entry.elements()])?);
         }
         if sum != expected {
@@ -141,6 +135,29 @@ impl Source {
             Ok(Entry { name, info })
         };
         self.metadata.offset_keys().into_iter().map(entry).collect()
+    }
+
+    /// The tensor called `prefix` + `name`; in a file of anybody's its name may begin with `backbone.`.
+    fn find(&self, prefix: &str, name: &str, dims: &[usize], origin: Origin) -> Result<Entry<'_>, Error> {
+        let plain = self.entry(&format!("{prefix}{name}"), dims);
+        match (plain, origin) {
+            (Err(missing @ Error::Missing { .. }), Origin::Any) => {
+                let wrapped = self.entry(&format!("{prefix}backbone.{name}"), dims);
+                wrapped.map_err(|error| if matches!(error, Error::Missing { .. }) { missing } else { error })
+            }
+            (plain, Origin::Any | Origin::Own) => plain,
+        }
+    }
+
+    /// Reads tensors one after another into `out` and returns the sum of their checksums.
+    fn read_all(&self, entries: &[Entry<'_>], out: &mut [f32]) -> Result<u64, Error> {
+        let (mut rest, mut sum) = (out, 0u64);
+        for entry in entries {
+            let (part, after) = rest.split_at_mut(entry.elements());
+            sum = sum.wrapping_add(self.read(entry, part)?);
+            rest = after;
+        }
+        Ok(sum)
     }
 
     /// The tensor called `name` with these extents.

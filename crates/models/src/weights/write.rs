@@ -1,6 +1,6 @@
 //! Parameters into a file.
 
-use super::{CHECKSUM, checksum};
+use super::{CHECKSUM, checksum, tensors_of};
 use crate::Error;
 use galatea_autograd::{Part, Session};
 use galatea_kernels::Backend;
@@ -72,7 +72,7 @@ pub fn write_atomically(path: &Path, data: &[u8]) -> Result<(), Error> {
     })
 }
 
-/// One part of every parameter of a session, under the parameters' names; empty if the program does not keep it.
+/// One part of every parameter of a session, under the names of its tensors; empty if the program does not keep it.
 ///
 /// # Errors
 /// If the machine fails.
@@ -80,8 +80,13 @@ pub fn export<B: Backend>(session: &Session<B>, part: Part) -> Result<BTreeMap<S
     let mut out = BTreeMap::new();
     for (index, param) in session.plan().params().iter().enumerate() {
         if let Some(values) = session.param(index, part)? {
-            let dims = param.shape.dims().iter().map(|&d| d as usize).collect();
-            out.insert(param.path.clone(), Tensor { dims, values });
+            let dims: Vec<usize> = param.shape.dims().iter().map(|&d| d as usize).collect();
+            let mut rest = values.as_slice();
+            for (name, dims) in tensors_of(&param.path, &dims) {
+                let (values, after) = rest.split_at(dims.iter().product());
+                out.insert(name, Tensor { dims, values: values.to_vec() });
+                rest = after;
+            }
         }
     }
     Ok(out)

@@ -14,12 +14,12 @@ use ndarray::{Array3, ArrayRef2, ArrayRef3, Axis, Ix3};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// One call: the canvas, and the logits that came back.
-type Call = (Vec<u32>, Vec<f32>);
+pub(super) type Call = (Vec<u32>, Vec<f32>);
 
 /// A denoiser whose calls are kept.
-struct Watched<D> {
-    denoiser: D,
-    calls: Arc<Mutex<Vec<Call>>>,
+pub(super) struct Watched<D> {
+    pub(super) denoiser: D,
+    pub(super) calls: Arc<Mutex<Vec<Call>>>,
 }
 
 impl<D: Denoiser> Denoiser for Watched<D> {

@@ -72,4 +72,10 @@ macro_rules! refusals {
         }
     )*};
 }
-refusals!(galatea_schedules::Error, galatea_processes::Error, galatea_samplers::Error, galatea_models::Error);
+refusals!(
+    galatea_schedules::Error,
+    galatea_processes::Error,
+    galatea_samplers::Error,
+    galatea_models::Error,
+    galatea_kernels::cpu::CpuError
+);

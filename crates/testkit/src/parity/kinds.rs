@@ -1,7 +1,8 @@
 //! Which check reads which folder.
 
 use super::{
-    Kind, ancestral, bd3lm, blocks, cdcd, diffusion_lm, dit, gaussian, plaid, rates, refining, seed_model, unmasking,
+    Kind, ancestral, bd3lm, blocks, cdcd, diffusion_lm, dit, gaussian, llama, plaid, rates, refining, seed_model,
+    unmasking,
 };
 
 /// Every family that there is a check for.
@@ -9,6 +10,11 @@ pub const KINDS: &[Kind] = &[
     Kind { family: "bd3lm", check: bd3lm::check },
     Kind { family: "bd3lm_sampling", check: blocks::bd3lm },
     Kind { family: "d3pm", check: ancestral::d3pm },
+    Kind { family: "dit_mdlm", check: dit::mdlm },
+    Kind { family: "gidd_dit", check: dit::gidd },
+    Kind { family: "llada", check: llama::llada },
+    Kind { family: "sedd", check: dit::sedd },
+    Kind { family: "seed_model", check: seed_model::check },
     Kind { family: "diffusion_gemma", check: refining::gemma },
     Kind { family: "diffusion_lm", check: diffusion_lm::check },
     Kind { family: "diffusion_lm_sampling", check: diffusion_lm::sample },

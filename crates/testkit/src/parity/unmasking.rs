@@ -1,7 +1,7 @@
 //! Decoders of masked language models: LLaDA, Dream, and the selection rules of Fast-dLLM and dInfer.
 
 use super::table::{Recorded, Table};
-use super::{Case, Fault, Report};
+use super::{Case, Fault, Report, fast};
 use galatea_processes::{Categorical, Denoiser, Limit};
 use galatea_samplers::{
     Blocks, ClassifierFree, Filter, Fixed, Idiom, Prompt, Sampler, Score, Scored, Selection, Shifted, Unmasking,
@@ -177,8 +177,7 @@ fn scatter(rows: &[f64], places: &[bool], width: usize) -> Vec<f64> {
 /// `fast_dllm`: which positions the rules choose on recorded logits.
 pub(super) fn fast_dllm(case: &Case, report: &mut Report) -> Result<(), Fault> {
     if !case.has("mask_index") {
-        let what = "a trace or the weights of Fast-dLLM's model, which need the LLaDA network".to_owned();
-        return Err(Fault::Unknown { what, known: "selection rules on recorded logits".to_owned() });
+        return fast::check(case, report);
     }
     let (logits, masked) = (case.array::<Ix3>("logits")?, case.id_array::<Ix2>("mask_index")?);
     let (x, mask) = (case.id_array::<Ix2>("x")?, mask(case)?);
