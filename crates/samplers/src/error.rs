@@ -130,6 +130,9 @@ pub enum Failure<E> {
     /// The denoiser reported an error.
     #[error("the denoiser failed: {0}")]
     Denoiser(#[source] E),
+    /// What was to be done cannot be.
+    #[error("{0}")]
+    Refused(#[source] Error),
     /// The denoiser's output at a position cannot be read as a distribution or as an embedding.
     #[error("the denoiser's output at row {row}, position {position} has no finite largest value; look for NaN in it")]
     Output {

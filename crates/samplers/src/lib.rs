@@ -9,6 +9,7 @@ pub mod corrector;
 pub mod draws;
 pub mod embedding;
 pub mod error;
+pub mod evaluate;
 pub mod filter;
 pub mod fixed;
 pub mod guidance;
@@ -32,6 +33,8 @@ mod goldens;
 mod invariants;
 #[cfg(test)]
 mod laws;
+#[cfg(test)]
+mod laws_evaluate;
 #[cfg(test)]
 mod laws_orders;
 #[cfg(test)]
