@@ -36,6 +36,8 @@ mod laws;
 #[cfg(test)]
 mod laws_evaluate;
 #[cfg(test)]
+mod laws_gaussian;
+#[cfg(test)]
 mod laws_orders;
 #[cfg(test)]
 mod laws_steps;
