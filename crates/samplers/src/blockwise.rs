@@ -309,7 +309,7 @@ impl<D: Denoiser> Blockwise<D> {
 }
 
 /// The entropy of the frequencies of `tokens`, in nats; sorts them.
-pub fn unigram_entropy(tokens: &mut [u32]) -> f64 {
+pub(crate) fn unigram_entropy(tokens: &mut [u32]) -> f64 {
     tokens.sort_unstable();
     let total = tokens.len() as f64;
     -tokens

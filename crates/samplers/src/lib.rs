@@ -49,7 +49,7 @@ mod refusals;
 mod source;
 
 pub use ancestral::{Ancestral, AncestralOptions, Conditioning, NoiseRemoval, TimeDependence};
-pub use blockwise::{Blockwise, BlockwiseOptions, Fill, LowEntropy, Stop, unigram_entropy};
+pub use blockwise::{Blockwise, BlockwiseOptions, Fill, LowEntropy, Stop};
 pub use canvas::{Canvas, Sampler};
 pub use classifier::{Classifier, ClassifierGuided, Gradient, GradientGuided, Guided};
 pub use corrector::{Gibbs, Pick};

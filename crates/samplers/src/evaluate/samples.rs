@@ -1,7 +1,7 @@
 //! Numbers of samples.
 
+use crate::blockwise;
 use ndarray::ArrayRef2;
-use std::collections::HashMap;
 
 /// How well a number of tokens was predicted.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -45,7 +45,8 @@ impl Perplexity {
 /// use galatea_samplers::evaluate::generative_perplexity;
 /// use ndarray::array;
 /// // A judge who thinks that ten tokens are equally likely.
-/// let judged = generative_perplexity(&array![[1, 2, 0, 7], [3, 0, 5, 5]], Some(0), |text| Ok(text.len() as f64 * -10f64.ln()))?;
+/// let judge = |text: &[u32]| Ok::<_, std::convert::Infallible>(text.len() as f64 * -10f64.ln());
+/// let judged = generative_perplexity(&array![[1, 2, 0, 7], [3, 0, 5, 5]], Some(0), judge)?;
 /// assert_eq!((judged.tokens, judged.texts), (5, 2));
 /// assert!((judged.perplexity() - 10.0).abs() < 1e-12);
 /// # Ok::<(), std::convert::Infallible>(())
@@ -96,14 +97,12 @@ pub fn generative_perplexity<E>(
 /// # Source
 /// Sahoo et al. (2025), Duo, `metrics.py`; Zheng et al. (2024), on why generative perplexity needs it beside it.
 pub fn unigram_entropy(samples: &ArrayRef2<u32>) -> f64 {
-    let entropy = |row: ndarray::ArrayView1<u32>| {
-        let mut counts: HashMap<u32, usize> = HashMap::new();
-        row.iter().for_each(|&token| *counts.entry(token).or_default() += 1);
-        let n = row.len() as f64;
-        // Sorted, so that the sum does not depend on the map's order.
-        let mut counts: Vec<usize> = counts.into_values().collect();
-        counts.sort_unstable();
-        counts.iter().map(|&count| -(count as f64 / n) * (count as f64 / n).ln()).sum::<f64>()
-    };
-    samples.rows().into_iter().map(entropy).sum::<f64>() / samples.nrows() as f64
+    let mut text = Vec::with_capacity(samples.ncols());
+    let mut sum = 0.0;
+    for row in samples.rows() {
+        text.clear();
+        text.extend(row);
+        sum += blockwise::unigram_entropy(&mut text);
+    }
+    sum / samples.nrows() as f64
 }
