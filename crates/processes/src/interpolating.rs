@@ -173,7 +173,7 @@ impl<S: Schedule> Interpolating for Scheduled<S> {
         self.schedule.alpha_bar(t)
     }
     fn noise(&self, t: f64) -> Shares {
-        self.shares(1.0 - self.schedule.alpha_bar(t))
+        self.shares(self.schedule.noise(t))
     }
     fn inflow(&self, t: f64) -> Shares {
         self.shares(self.schedule.rate(t))
@@ -226,7 +226,7 @@ impl Interpolating for Hybrid {
         self.schedule.alpha_bar(t)
     }
     fn noise(&self, t: f64) -> Shares {
-        self.shares(self.schedule.noise(t))
+        self.shares(self.schedule.noises(t))
     }
     fn inflow(&self, t: f64) -> Shares {
         self.shares(self.schedule.inflow(t))

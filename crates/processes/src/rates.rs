@@ -4,6 +4,42 @@ use crate::Interpolating;
 use crate::categorical::ratio;
 use galatea_schedules::Schedule;
 
+/// Writes the rates at which x_s turns into every id, a row of the forward rate matrix: to another id its inflow, and at x_s
+/// minus their sum.
+///
+/// # Shapes
+/// `rates` \[vocab\].
+///
+/// # Panics
+/// If `x_s` is outside.
+pub fn rates_from(process: &impl Interpolating, t: f64, x_s: u32, rates: &mut [f64]) {
+    let (inflow, mask) = (process.inflow(t), process.mask());
+    rates.iter_mut().enumerate().for_each(|(k, rate)| *rate = inflow.of(k as u32, mask));
+    leave(x_s, rates);
+}
+
+/// Writes the rates at which every id turns into x_t, a column of the forward rate matrix.
+///
+/// # Shapes
+/// `rates` \[vocab\].
+///
+/// # Panics
+/// If `x_t` is outside.
+pub fn rates_into(process: &impl Interpolating, t: f64, x_t: u32, rates: &mut [f64]) {
+    // The entry at x_t is that of its row: minus the rate of leaving it.
+    rates_from(process, t, x_t, rates);
+    let own = rates[x_t as usize];
+    rates.fill(process.inflow(t).of(x_t, process.mask()));
+    rates[x_t as usize] = own;
+}
+
+/// Puts minus the sum of the other rates at x.
+fn leave(x: u32, rates: &mut [f64]) {
+    rates[x as usize] = 0.0;
+    let total: f64 = rates.iter().sum();
+    rates[x as usize] = -total;
+}
+
 /// Writes the rates of the reversed chain from x_t: to every other id y the inflow of x_t times the ratio p_t(y) / p_t(x_t), and at
 /// x_t minus their sum.
 ///
@@ -20,13 +56,11 @@ use galatea_schedules::Schedule;
 pub fn reverse_rates(process: &impl Interpolating, t: f64, x_t: u32, log_score: &[f64], rates: &mut [f64]) {
     assert_eq!(log_score.len(), rates.len(), "reverse_rates: one rate per score");
     let inflow = process.inflow(t).of(x_t, process.mask());
-    let mut total = 0.0;
-    for (k, (rate, log_s)) in rates.iter_mut().zip(log_score).enumerate() {
+    for (rate, log_s) in rates.iter_mut().zip(log_score) {
         // A token that nothing flows into has come from nowhere else, whatever the score says.
-        *rate = if k != x_t as usize && inflow > 0.0 { inflow * log_s.exp() } else { 0.0 };
-        total += *rate;
+        *rate = if inflow > 0.0 { inflow * log_s.exp() } else { 0.0 };
     }
-    rates[x_t as usize] = -total;
+    leave(x_t, rates);
 }
 
 /// Turns the ratios p_t(y) / p_t(x_t) in place into p_s(y) / p_t(x_t), by undoing the step from s to t.
@@ -71,7 +105,7 @@ impl FlowRates {
     pub fn new(schedule: &impl Schedule, t: f64, correction: f64) -> Self {
         let (kappa, slope) = (schedule.alpha_bar(t), -schedule.alpha_bar_derivative(t));
         let correction_to_noise = if correction == 0.0 { 0.0 } else { correction * slope / kappa };
-        Self { to_x_0: (1.0 + correction) * slope / (1.0 - kappa), to_noise: correction_to_noise }
+        Self { to_x_0: (1.0 + correction) * slope / schedule.noise(t), to_noise: correction_to_noise }
     }
 
     /// The rate of jumping to `y`, where `pi_y` is the source's probability of it; 0 for staying.

@@ -18,6 +18,9 @@ impl Schedule for Linear {
     fn alpha_bar(&self, t: f64) -> f64 {
         1.0 - t.clamp(0.0, 1.0)
     }
+    fn noise(&self, t: f64) -> f64 {
+        t.clamp(0.0, 1.0)
+    }
     fn rate(&self, t: f64) -> f64 {
         rate_of(self.alpha_bar(t), -1.0)
     }
@@ -58,7 +61,10 @@ impl Default for LogLinear {
 
 impl Schedule for LogLinear {
     fn alpha_bar(&self, t: f64) -> f64 {
-        1.0 - (1.0 - self.eps) * t.clamp(0.0, 1.0)
+        1.0 - self.noise(t)
+    }
+    fn noise(&self, t: f64) -> f64 {
+        (1.0 - self.eps) * t.clamp(0.0, 1.0)
     }
     fn rate(&self, t: f64) -> f64 {
         rate_of(self.alpha_bar(t), -(1.0 - self.eps))
@@ -154,7 +160,10 @@ impl Schedule for Sine {
     fn alpha_bar(&self, t: f64) -> f64 {
         let t = t.clamp(0.0, 1.0);
         // Near the end 1 - sin x = 2 sin^2((pi/2 - x) / 2) keeps its digits; near the start the plain form is exact.
-        if t < 0.5 { 1.0 - (FRAC_PI_2 * t).sin() } else { 2.0 * (0.5 * FRAC_PI_2 * (1.0 - t)).sin().powi(2) }
+        if t < 0.5 { 1.0 - self.noise(t) } else { 2.0 * (0.5 * FRAC_PI_2 * (1.0 - t)).sin().powi(2) }
+    }
+    fn noise(&self, t: f64) -> f64 {
+        (FRAC_PI_2 * t.clamp(0.0, 1.0)).sin()
     }
     fn rate(&self, t: f64) -> f64 {
         rate_of(self.alpha_bar(t), self.alpha_bar_derivative(t))
@@ -233,7 +242,10 @@ impl Polynomial {
 
 impl Schedule for Polynomial {
     fn alpha_bar(&self, t: f64) -> f64 {
-        1.0 - t.clamp(0.0, 1.0).powf(self.power)
+        1.0 - self.noise(t)
+    }
+    fn noise(&self, t: f64) -> f64 {
+        t.clamp(0.0, 1.0).powf(self.power)
     }
     fn rate(&self, t: f64) -> f64 {
         rate_of(self.alpha_bar(t), self.alpha_bar_derivative(t))
@@ -290,7 +302,10 @@ pub struct Logarithm;
 
 impl Schedule for Logarithm {
     fn alpha_bar(&self, t: f64) -> f64 {
-        1.0 - t.clamp(0.0, 1.0).ln_1p() / std::f64::consts::LN_2
+        1.0 - self.noise(t)
+    }
+    fn noise(&self, t: f64) -> f64 {
+        t.clamp(0.0, 1.0).ln_1p() / std::f64::consts::LN_2
     }
     fn rate(&self, t: f64) -> f64 {
         rate_of(self.alpha_bar(t), self.alpha_bar_derivative(t))

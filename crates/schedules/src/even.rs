@@ -50,11 +50,6 @@ impl EvenWeight {
     pub fn weight(&self) -> f64 {
         (self.p_max / self.p_min).ln()
     }
-
-    fn noise(&self, t: f64) -> f64 {
-        let t = t.clamp(0.0, 1.0);
-        self.p_min.powf(1.0 - t) * self.p_max.powf(t)
-    }
 }
 
 impl Default for EvenWeight {
@@ -67,6 +62,10 @@ impl Default for EvenWeight {
 impl Schedule for EvenWeight {
     fn alpha_bar(&self, t: f64) -> f64 {
         1.0 - self.noise(t)
+    }
+    fn noise(&self, t: f64) -> f64 {
+        let t = t.clamp(0.0, 1.0);
+        self.p_min.powf(1.0 - t) * self.p_max.powf(t)
     }
     fn rate(&self, t: f64) -> f64 {
         crate::rate_of(self.alpha_bar(t), self.alpha_bar_derivative(t))

@@ -13,7 +13,7 @@ use crate::error::{Error, parameter};
 /// ```
 /// use galatea_schedules::{Hybrid, Schedule};
 /// let schedule = Hybrid::new(0.2, 1.0)?;
-/// let [mask, uniform] = schedule.noise(0.5);
+/// let [mask, uniform] = schedule.noises(0.5);
 /// assert!((uniform - 0.2).abs() < 1e-15 && (mask - 0.4).abs() < 1e-15);
 /// assert!((schedule.alpha_bar(0.5) + mask + uniform - 1.0).abs() < 1e-15);
 /// # Ok::<(), galatea_schedules::Error>(())
@@ -64,13 +64,13 @@ impl Hybrid {
     }
 
     /// The probabilities of a mask and of a uniform token at `t`; with alpha_bar they sum to 1.
-    pub fn noise(&self, t: f64) -> [f64; 2] {
+    pub fn noises(&self, t: f64) -> [f64; 2] {
         let t = t.clamp(0.0, 1.0);
         let c = self.c(t);
         [t / (1.0 + c), c / (1.0 + c)]
     }
 
-    /// The rates at which any token turns into a mask and into a uniform token, alpha_bar d/dt (noise / alpha_bar).
+    /// The rates at which any token turns into a mask and into a uniform token, alpha_bar d/dt (noises / alpha_bar).
     ///
     /// At t = 1 the first is infinite: what is left becomes a mask. For gamma < 2 the second is infinite at both ends.
     pub fn inflow(&self, t: f64) -> [f64; 2] {
@@ -84,6 +84,10 @@ impl Schedule for Hybrid {
     fn alpha_bar(&self, t: f64) -> f64 {
         let t = t.clamp(0.0, 1.0);
         (1.0 - t) / (1.0 + self.c(t))
+    }
+    fn noise(&self, t: f64) -> f64 {
+        let [mask, uniform] = self.noises(t);
+        mask + uniform
     }
     fn rate(&self, t: f64) -> f64 {
         // What leaves is what flows in: the rows of a rate matrix sum to 0.

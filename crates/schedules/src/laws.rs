@@ -68,6 +68,11 @@ proptest! {
     }
 
     #[test]
+    fn noise_and_signal_are_everything(s in a_schedule(), t in 0.0..=1.0f64) {
+        prop_assert!((s.noise(t) + s.alpha_bar(t) - 1.0).abs() <= 1e-15, "{s}");
+    }
+
+    #[test]
     fn log_snr_is_the_logit_of_alpha_bar(s in a_schedule(), t in 0.01..0.99f64) {
         let expected = (s.alpha_bar(t) / (1.0 - s.alpha_bar(t))).ln();
         prop_assert!((s.log_snr(t) - expected).abs() <= 1e-8 * expected.abs().max(1.0), "{s}");
@@ -188,19 +193,30 @@ proptest! {
     #[test]
     fn hybrid_noise_is_what_flowed_in(p in 0.0..0.9f64, gamma in 0.1..2.0f64, t in 0.01..0.99f64) {
         let schedule = Hybrid::new(p, gamma).unwrap();
-        let [mask, uniform] = schedule.noise(t);
+        let [mask, uniform] = schedule.noises(t);
         prop_assert!((schedule.alpha_bar(t) + mask + uniform - 1.0).abs() < 1e-15);
         for (i, found) in schedule.inflow(t).into_iter().enumerate() {
             let expected = schedule.alpha_bar(t)
-                * derivative(|t| schedule.noise(t)[i] / schedule.alpha_bar(t), t, 1e-4 * t.min(1.0 - t));
+                * derivative(|t| schedule.noises(t)[i] / schedule.alpha_bar(t), t, 1e-4 * t.min(1.0 - t));
             prop_assert!((found - expected).abs() <= 1e-6 * expected.max(1.0), "{i}: {found} {expected}");
         }
-        let half = schedule.noise(0.5);
+        let half = schedule.noises(0.5);
         prop_assert!((half[1] - p).abs() < 1e-14);
         let masked = Hybrid::new(0.0, gamma).unwrap();
-        prop_assert!(masked.alpha_bar(t) == Linear.alpha_bar(t) && masked.noise(t) == [t, 0.0]);
+        prop_assert!(masked.alpha_bar(t) == Linear.alpha_bar(t) && masked.noises(t) == [t, 0.0]);
         prop_assert!((masked.rate(t) - Linear.rate(t)).abs() <= 1e-15 * Linear.rate(t));
     }
+}
+
+/// Where 1 - alpha_bar has no digits left, the noise has all of them.
+#[test]
+fn noise_keeps_its_digits_near_the_data() {
+    let t = 1e-12;
+    assert_eq!(Linear.noise(t), t);
+    assert_eq!(LogLinear::default().noise(t), 0.999 * t);
+    assert!((Sine.noise(t) / (std::f64::consts::FRAC_PI_2 * t) - 1.0).abs() < 1e-15);
+    assert!((Logarithm.noise(t) * std::f64::consts::LN_2 / t - 1.0).abs() < 1e-11);
+    assert!((Polynomial::new(2.0).unwrap().noise(t) / 1e-24 - 1.0).abs() < 1e-15);
 }
 
 #[test]
@@ -297,4 +313,21 @@ fn grids_fall_from_one_to_their_floor() {
     let times = grid::equal_log_snr(&s, 5, 1.0, 1e-3);
     let gaps: Vec<f64> = times.windows(2).map(|w| s.log_snr(w[1]) - s.log_snr(w[0])).collect();
     assert!(gaps.iter().all(|gap| (gap - gaps[0]).abs() < 1e-9), "{gaps:?}");
+}
+
+#[test]
+fn continuous_sqrt_and_cosine_are_the_limits_of_the_chains() {
+    for (chain, schedule) in [
+        (Betas::sqrt(2000).unwrap(), Box::new(Sqrt::default()) as Box<dyn Schedule>),
+        (Betas::cosine(2000).unwrap(), Box::new(Cosine::default())),
+        (Betas::d3pm_cosine(2000).unwrap(), Box::new(Cosine::new(0.008, 1.0).unwrap())),
+    ] {
+        for i in 0..1999 {
+            let t = f64::from(i + 1) / 2000.0;
+            assert!((chain.alphas_cumprod()[i as usize] - schedule.alpha_bar(t)).abs() < 1e-11, "step {i}");
+        }
+    }
+    // A thousand linear betas approach the VP-SDE with an error of the order of one step.
+    let (chain, limit) = (Betas::linear(100_000).unwrap(), LinearBeta::default());
+    assert!((chain.alpha_bar(0.3) / limit.alpha_bar(0.3) - 1.0).abs() < 1e-3);
 }

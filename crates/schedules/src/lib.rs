@@ -43,10 +43,15 @@ pub trait Schedule {
     /// The rate of forgetting, -d/dt log alpha_bar(t): `dsigma` of SEDD and MDLM, beta(t) of a VP-SDE.
     fn rate(&self, t: f64) -> f64;
 
+    /// 1 - alpha_bar(t), where a schedule knows it without the subtraction: near t = 0 that loses all digits, and weights divide
+    /// by it.
+    fn noise(&self, t: f64) -> f64 {
+        1.0 - self.alpha_bar(t)
+    }
+
     /// The log signal-to-noise ratio, log(alpha_bar / (1 - alpha_bar)): -gamma of VDM and Plaid.
     fn log_snr(&self, t: f64) -> f64 {
-        let alpha_bar = self.alpha_bar(t);
-        (alpha_bar / (1.0 - alpha_bar)).ln()
+        (self.alpha_bar(t) / self.noise(t)).ln()
     }
 
     /// d/dt alpha_bar(t), never positive.
@@ -87,6 +92,9 @@ macro_rules! forward {
             }
             fn rate(&self, t: f64) -> f64 {
                 (**self).rate(t)
+            }
+            fn noise(&self, t: f64) -> f64 {
+                (**self).noise(t)
             }
             fn log_snr(&self, t: f64) -> f64 {
                 (**self).log_snr(t)

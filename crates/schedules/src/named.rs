@@ -124,6 +124,9 @@ impl Schedule for AnySchedule {
     fn rate(&self, t: f64) -> f64 {
         self.as_dyn().rate(t)
     }
+    fn noise(&self, t: f64) -> f64 {
+        self.as_dyn().noise(t)
+    }
     fn log_snr(&self, t: f64) -> f64 {
         self.as_dyn().log_snr(t)
     }

@@ -90,6 +90,9 @@ impl<S: Schedule> Schedule for Until<S> {
     fn alpha_bar(&self, t: f64) -> f64 {
         self.inner.alpha_bar(self.end * t.clamp(0.0, 1.0))
     }
+    fn noise(&self, t: f64) -> f64 {
+        self.inner.noise(self.end * t.clamp(0.0, 1.0))
+    }
     fn rate(&self, t: f64) -> f64 {
         self.end * self.inner.rate(self.end * t.clamp(0.0, 1.0))
     }

@@ -95,3 +95,14 @@ fn rates_and_graphs_say_what_was_wrong() {
         linear(&[0.5, 0.5], 0, 0.1).is_err() && linear(&[0.5, 0.5], 4, 0.3).is_err() && linear(&[0.5], 4, 0.1).is_err()
     );
 }
+
+#[test]
+fn matrices_that_are_no_chain_are_refused() {
+    assert!(Dense::new(vec![]).is_err());
+    assert!(Dense::new(vec![Array2::zeros((2, 3))]).is_err());
+    assert!(Dense::new(vec![Array2::eye(3), Array2::eye(2)]).is_err());
+    let message = Dense::new(vec![Array2::eye(3) * 0.5]).unwrap_err().to_string();
+    assert!(message.contains("row 0 of the matrix of step 0 sums to 0.5"), "{message}");
+    assert!(Dense::band(4, &[9.0], 3).is_err());
+    assert!(Dense::exponential(&Array2::eye(3), &[1.0]).is_err());
+}

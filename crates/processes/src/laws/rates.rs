@@ -1,6 +1,6 @@
 use super::{distribution, one_hot};
 use crate::objectives::score_entropy::log_score_of;
-use crate::rates::{FlowRates, reverse_rates, undo_step};
+use crate::rates::{FlowRates, rates_from, rates_into, reverse_rates, undo_step};
 use crate::{Categorical, Hybrid, Interpolating, Limit, Scheduled, TokenProcess};
 use galatea_schedules::{LogLinear, Power, Schedule};
 use proptest::prelude::*;
@@ -45,6 +45,28 @@ fn check_rates<P: Interpolating + TokenProcess>(process: &P, p: &[f64], x_t: u32
 }
 
 proptest! {
+    /// The forward rates are the chain over a short step, by row and by column.
+    #[test]
+    fn forward_rates_are_those_of_a_short_step(x in 0..V as u32, t in 0.1..0.9f64) {
+        let h = 1e-6;
+        let hybrid = Hybrid::new(V, 2, 0.2, 1.0).unwrap();
+        let (mut from, mut into, mut likelihood) = (vec![0.0; V], vec![0.0; V], vec![0.0; V]);
+        rates_from(&hybrid, t, x, &mut from);
+        rates_into(&hybrid, t, x, &mut into);
+        for y in 0..V as u32 {
+            let same = f64::from(u8::from(x == y));
+            likelihood.fill(1.0);
+            hybrid.weigh(t, t - h, y, &mut likelihood);
+            let expected = (likelihood[x as usize] - same) / h;
+            prop_assert!((from[y as usize] - expected).abs() < 1e-4 * expected.abs().max(1.0));
+            likelihood.fill(1.0);
+            hybrid.weigh(t, t - h, x, &mut likelihood);
+            let expected = (likelihood[y as usize] - same) / h;
+            prop_assert!((into[y as usize] - expected).abs() < 1e-4 * expected.abs().max(1.0));
+        }
+        prop_assert!(from.iter().sum::<f64>().abs() < 1e-12);
+    }
+
     #[test]
     fn undone_step_times_the_likelihood_is_the_posterior(p in distribution(V), x_t in 0..V as u32, a in 0.05..0.9f64, b in 0.05..0.9f64) {
         let (s, t) = (a.min(b), a.max(b));

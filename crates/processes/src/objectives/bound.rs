@@ -17,7 +17,7 @@ use galatea_schedules::Schedule;
 ///
 /// A time drawn uniformly from \[t_min, 1\] has density 1 / (1 - t_min): multiply by 1 - t_min for an unbiased estimate.
 pub fn weight(schedule: &impl Schedule, t: f64) -> f64 {
-    let noise = 1.0 - schedule.alpha_bar(t);
+    let noise = schedule.noise(t);
     -0.5 * schedule.alpha_bar_derivative(t) / (noise * noise)
 }
 

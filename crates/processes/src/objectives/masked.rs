@@ -11,7 +11,7 @@ use galatea_schedules::Schedule;
 /// # Source
 /// Sahoo et al. (2024), MDLM, the continuous-time NELBO; Shi et al. (2024), MD4, its continuous-time ELBO.
 pub fn weight(schedule: &impl Schedule, t: f64) -> f64 {
-    -schedule.alpha_bar_derivative(t) / (1.0 - schedule.alpha_bar(t))
+    -schedule.alpha_bar_derivative(t) / schedule.noise(t)
 }
 
 /// The weight of the bound of a chain of `steps`: steps (alpha_bar_s - alpha_bar_t) / (1 - alpha_bar_t), where s and t
