@@ -1,6 +1,9 @@
 //! Which check reads which folder.
 
-use super::{Kind, ancestral, bd3lm, blocks, cdcd, d3pm, diffusion_lm, dit, gaussian, llama, masked, plaid, rates, refining, schedules, scores, seed_model, uniform, unmasking};
+use super::{
+    Kind, ancestral, bd3lm, blocks, cdcd, d3pm, diffusion_lm, dit, gaussian, llama, masked, plaid, rates, refining,
+    schedules, scores, seed_model, uniform, unmasking,
+};
 
 /// Every family that there is a check for.
 pub const KINDS: &[Kind] = &[
