@@ -4,7 +4,7 @@ use galatea_autograd::{DType, Plan, Recorder, Session};
 use galatea_benches::{Bench, launches};
 use galatea_kernels::Cpu;
 use galatea_random::Philox;
-use galatea_train::{Config, Levels, Objective, Purpose};
+use galatea_train::{Config, Objective, Purpose};
 
 const BATCH: usize = 32;
 const LEN: usize = 48;
@@ -45,9 +45,9 @@ fn training(bench: &mut Bench, config: &Config, objective: &Objective) {
     let plan = rec.finish(&[batch.loss, norm]);
     measure(bench, "training", plan, |mut session| {
         let t: Vec<f64> = (0..BATCH).map(|i| (i as f64 + 0.5) / BATCH as f64).collect();
-        let Levels { time, level, weight } = objective.levels(&t, (BATCH * LEN) as f64);
+        let levels = objective.levels(&t, (BATCH * LEN) as f64, Purpose::Train { share: 1.0 });
         session.write(batch.x_0, &ids(VOCAB)).expect("an upload");
-        for (var, values) in [(batch.time, time), (batch.level, level), (batch.weight, weight)] {
+        for (var, values) in batch.inputs.zip(levels) {
             session.write(var, &values).expect("an upload");
         }
         let hyper = session.plan().input("hyper").expect("recorded by update");

@@ -78,15 +78,15 @@ pub fn cost(inst: &Inst) -> Cost {
         // Ten rounds of six operations a draw.
         Op::CorruptTokens { .. } => 60 * write(0),
         Op::CorruptGaussian { .. } => 40 * write(0),
-        Op::CorruptGaussianGrad | Op::MaskedWeight { .. } => write(0),
+        Op::CorruptGaussianGrad | Op::TokenWeight { .. } => write(0),
         Op::Dropout { .. } => 16 * write(0),
         Op::CrossEntropy { .. } => 4 * read(0),
         Op::CrossEntropyGrad { .. } => 4 * read(0),
         // Of all rows: which are live is known only in a run.
         Op::LinearCrossEntropy { .. } | Op::LinearSample { .. } => 2 * read(0) * inst.reads[1].shape.dim(0) as u64,
         Op::LinearCrossEntropyGrad { .. } => 6 * read(0) * inst.reads[1].shape.dim(0) as u64,
-        Op::UniformNelbo => 8 * read(0),
-        Op::UniformNelboGrad => 10 * read(0),
+        Op::Divergence { .. } => 8 * read(0),
+        Op::DivergenceGrad { .. } => 10 * read(0),
         Op::SquaredError => 3 * read(0),
         Op::SquaredErrorGrad => 4 * read(0),
         Op::Softmax => 14 * read(0),

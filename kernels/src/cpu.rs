@@ -322,7 +322,7 @@ fn execute(cores: &Cores, memory: &Memory, inst: &Inst) {
             ops::time_features::forward(cores, dim, max_period, scale, read(0), write(0));
         }
         Op::CorruptTokens { limit, stream } => {
-            ops::corrupt_tokens::forward(cores, limit, stream, ids(0), read(1), ids(2), write_ids(0));
+            ops::corrupt_tokens::forward(cores, limit, stream, dim(0, 0), ids(0), read(1), ids(2), write_ids(0));
         }
         Op::CorruptGaussian { stream } => real!(dtype(0), X => {
             let (x_0, level, rng) = (at.read(0), read(1), ids(2));
@@ -334,7 +334,9 @@ fn execute(cores: &Cores, memory: &Memory, inst: &Inst) {
         Op::Dropout { p, stream } => real!(dtype(0), X => {
             ops::dropout::forward::<X>(cores, p, stream, cols(0), at.read(0), ids(1), at.write(0));
         }),
-        Op::MaskedWeight { mask } => ops::masked_weight::forward(cores, mask, ids(0), read(1), write(0)),
+        Op::TokenWeight { mask } => {
+            ops::token_weight::forward(cores, mask, dim(0, 0), ids(0), ids(1), read(2), write(0));
+        }
         Op::CrossEntropy { forbid } => {
             ops::cross_entropy::forward(cores, forbid, read(0), ids(1), read(2), write(0), write(1));
         }
@@ -367,13 +369,15 @@ fn execute(cores: &Cores, memory: &Memory, inst: &Inst) {
             let (law, few) = ((stream, temperature), one_position(inst));
             ops::head::sample(cores, head, law, few, at.read(0), ids(p), ids(p + 1), tokens, log_p, entropy, scratch);
         }),
-        Op::UniformNelbo => {
-            let (loss, nelbo, lse) = (write(0), write(1), write(2));
-            ops::uniform_nelbo::forward(cores, read(0), ids(1), ids(2), read(3), read(4), loss, nelbo, lse);
+        Op::Divergence { link, forbid } => {
+            let law = ops::divergence::Law { link, forbid, rows: dim(0, 0) };
+            let (loss, d, lse) = (write(0), write(1), write(2));
+            ops::divergence::forward(cores, law, read(0), ids(1), ids(2), read(3), read(4), loss, d, lse);
         }
-        Op::UniformNelboGrad => {
-            let (alpha_bar, w, lse, dloss) = (read(3), read(4), read(5), read(6));
-            ops::uniform_nelbo::backward(cores, read(0), ids(1), ids(2), alpha_bar, w, lse, dloss, write(0));
+        Op::DivergenceGrad { link, forbid } => {
+            let law = ops::divergence::Law { link, forbid, rows: dim(0, 0) };
+            let (terms, w, lse, dloss) = (read(3), read(4), read(5), read(6));
+            ops::divergence::backward(cores, law, read(0), ids(1), ids(2), terms, w, lse, dloss, write(0));
         }
         Op::SquaredError => real!(dtype(0), X => {
             ops::squared_error::forward::<X>(cores, at.read(0), at.read(1), read(2), write(0), write(1));

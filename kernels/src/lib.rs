@@ -29,7 +29,7 @@ pub use backend::Backend;
 pub use cost::{Cost, cost};
 pub use cpu::Cpu;
 pub use isa::Isa;
-pub use op::{Activation, AdamW, AttentionMask, Chunk, Dropout, Hyper, Limit, Muon, Norm, Op, Rows, Wish};
+pub use op::{Activation, AdamW, AttentionMask, Chunk, Dropout, Hyper, Limit, Link, Muon, Norm, Op, Rows, Wish};
 pub use program::{Constant, Inst, Program, VerifyError};
 pub use real::Real;
 pub use slots::{Kind, ShapeError, slots};

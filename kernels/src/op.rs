@@ -5,7 +5,9 @@
 
 use galatea_tensor::DType;
 
-pub use crate::parameters::{Activation, AdamW, AttentionMask, Chunk, Dropout, Hyper, Limit, Muon, Norm, Rows, Wish};
+pub use crate::parameters::{
+    Activation, AdamW, AttentionMask, Chunk, Dropout, Hyper, Limit, Link, Muon, Norm, Rows, Wish,
+};
 
 /// One fused kernel. `rng` is always u32 [4] in `Region::Step`: seed low, seed high, step, 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -252,8 +254,8 @@ pub enum Op {
         /// t is multiplied by this first.
         scale: f32,
     },
-    /// x_t ~ alpha_bar x_0 + (1 - alpha_bar) limit, per token. Reads x_0 u32 [b,l], alpha_bar [b] or [b, blocks] (one for each
-    /// of the equal blocks of a row), rng; writes x_t u32 [b,l].
+    /// x_t ~ alpha_bar x_0 + (1 - alpha_bar) limit, per token. Reads x_0 u32 [b,l], level [b,g] (alpha_bar of g groups of
+    /// positions) or [b,g,2] (with the share of masks, for the hybrid), rng; writes x_t u32 [b,l].
     CorruptTokens {
         /// What a corrupted token becomes.
         limit: Limit,
@@ -275,11 +277,11 @@ pub enum Op {
         /// Stream of the mask.
         stream: u32,
     },
-    /// w[b,l] = weight[b] where x_t = mask and 0 elsewhere (SUBS: only masked tokens carry loss). Reads x_t u32 [b,l], weight
-    /// [b] or [b, blocks]; writes w [b,l].
-    MaskedWeight {
+    /// w[b,l] = weight[b,g,class], the class of a token being 0 where it is the mask, 1 where x_t = x_0, 2 elsewhere. Reads x_0,
+    /// x_t u32 [b,l], weight [b,g,3] (g groups of positions); writes w [b,l].
+    TokenWeight {
         /// The mask id.
-        mask: u32,
+        mask: Option<u32>,
     },
     /// loss = sum_n w_n nll_n, nll_n = -log softmax(logits_n)[target_n], the forbidden column left out. Reads logits [.., v],
     /// target u32 [..], w [..]; writes loss [1], nll [..].
@@ -321,12 +323,23 @@ pub enum Op {
         /// A column that has probability zero.
         forbid: Option<u32>,
     },
-    /// loss = sum_n w nelbo_n: the uniform-state NELBO rate per token in Duo's one-pass form, alpha_bar' left to w (w =
-    /// -alpha_bar'(t) times the row's weight). Reads logits [b,l,v], x_0 u32 [b,l], x_t u32 [b,l], alpha_bar [b], w [b];
-    /// writes loss [1], nelbo [b,l] (unweighted), lse [b,l].
-    UniformNelbo,
-    /// Reads logits, x_0, x_t, alpha_bar, w, lse, dloss [1]; writes dlogits.
-    UniformNelboGrad,
+    /// loss = sum_n w_n d_n, d_n the divergence of what the model says of a token from what x_0 says, in the form that all
+    /// bounds on tokens have (`ops/divergence`). Reads logits [b,l,v], x_0, x_t u32 [b,l], terms [b,g,3,12] (of g groups of
+    /// positions and the three classes of [`Op::TokenWeight`]), w [b,l]; writes loss [1], d [b,l], lse [b,l]; d and lse are 0
+    /// where w is.
+    Divergence {
+        /// What the logits are.
+        link: Link,
+        /// A column that has probability zero: the mask id.
+        forbid: Option<u32>,
+    },
+    /// Reads logits, x_0, x_t, terms, w, lse, dloss [1]; writes dlogits.
+    DivergenceGrad {
+        /// As in the forward pass.
+        link: Link,
+        /// As in the forward pass.
+        forbid: Option<u32>,
+    },
     /// loss = sum_n w_n error_n, error_n = |prediction_n - target_n|^2 (a sum over d). Reads prediction [.., d], target
     /// [.., d], w [..]; writes loss [1], error [..].
     SquaredError,
@@ -444,14 +457,14 @@ impl Op {
             Op::CorruptGaussian { .. } => "corrupt_gaussian",
             Op::CorruptGaussianGrad => "corrupt_gaussian_grad",
             Op::Dropout { .. } => "dropout",
-            Op::MaskedWeight { .. } => "masked_weight",
+            Op::TokenWeight { .. } => "token_weight",
             Op::CrossEntropy { .. } => "cross_entropy",
             Op::CrossEntropyGrad { .. } => "cross_entropy_grad",
             Op::LinearCrossEntropy { .. } => "linear_cross_entropy",
             Op::LinearCrossEntropyGrad { .. } => "linear_cross_entropy_grad",
             Op::LinearSample { .. } => "linear_sample",
-            Op::UniformNelbo => "uniform_nelbo",
-            Op::UniformNelboGrad => "uniform_nelbo_grad",
+            Op::Divergence { .. } => "divergence",
+            Op::DivergenceGrad { .. } => "divergence_grad",
             Op::SquaredError => "squared_error",
             Op::SquaredErrorGrad => "squared_error_grad",
             Op::Softmax => "softmax",

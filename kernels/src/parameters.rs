@@ -87,6 +87,32 @@ pub enum Limit {
     Mask(u32),
     /// A corrupted token is drawn uniformly from this many ids.
     Uniform(u32),
+    /// A corrupted token becomes the mask or one of the other ids: how often which is read.
+    Hybrid {
+        /// Ids that are not the mask: all below `ids + 1` but it.
+        ids: u32,
+        /// The mask id.
+        mask: u32,
+    },
+}
+
+impl Limit {
+    /// How many numbers say how noisy a token is: alpha_bar, and the share of masks where that varies.
+    pub fn levels(self) -> usize {
+        match self {
+            Limit::Mask(_) | Limit::Uniform(_) => 1,
+            Limit::Hybrid { .. } => 2,
+        }
+    }
+}
+
+/// What the logits of a [`crate::Op::Divergence`] are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// Unnormalised log-probabilities of x_0: p = softmax(logits).
+    Softmax,
+    /// Logarithms of the rates themselves, but for a factor: p = exp(logits).
+    Exp,
 }
 
 /// Which statistics a norm takes of a row.

@@ -2,6 +2,7 @@
 
 use crate::norm::parts;
 use crate::op::{Activation, Chunk, Hyper, Limit, Norm, Op, Rows, Wish};
+use crate::ops::divergence::TERMS;
 use galatea_tensor::{DType, Shape};
 
 /// A tensor without a place.
@@ -297,10 +298,13 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
             vec![f(&[reads[0].0.len(), dim as usize])]
         }
         Op::CorruptTokens { limit, .. } => {
-            const E: &str = "x_0 u32 [b, l], alpha_bar [b] or [b, blocks] with l a multiple of the blocks, rng u32 [4]";
+            const E: &str = "x_0 u32 [b, l], level [b, g] (hybrid: [b, g, 2]) with g dividing l, rng u32 [4]";
             arity(3, &[U32, F32, U32], E)?;
-            check(of_blocks(reads[0].0, reads[1].0) && is(2, &[4]), E)?;
-            check(limit != Limit::Uniform(0), "a uniform limit over at least one id")?;
+            check(reads[0].0.rank() == 2 && is(2, &[4]), E)?;
+            let level = if limit.levels() == 1 { &[][..] } else { &[2] };
+            check(grouped(reads[0].0, reads[1].0, level), E)?;
+            let empty = matches!(limit, Limit::Uniform(0) | Limit::Hybrid { ids: 0, .. });
+            check(!empty, "a uniform limit over at least one id")?;
             vec![same(0)]
         }
         Op::CorruptGaussian { .. } => {
@@ -321,10 +325,10 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
             check(is(1, &[4]) && (0.0..1.0).contains(&p), E)?;
             vec![same(0)]
         }
-        Op::MaskedWeight { .. } => {
-            const E: &str = "x_t u32 [b, l] and weight [b] or [b, blocks] with l a multiple of the blocks";
-            arity(2, &[U32, F32], E)?;
-            check(of_blocks(reads[0].0, reads[1].0), E)?;
+        Op::TokenWeight { .. } => {
+            const E: &str = "x_0 and x_t u32 [b, l], weight [b, g, 3] with g dividing l";
+            arity(3, &[U32, U32, F32], E)?;
+            check(reads[0].0.rank() == 2 && reads[1].0 == reads[0].0 && grouped(reads[0].0, reads[2].0, &[3]), E)?;
             vec![(reads[0].0, F32)]
         }
         Op::CrossEntropy { .. } => {
@@ -377,15 +381,16 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
                 [u(&[n]), (Shape::new(&[n, d]), real(0)), f(&[n, 3]), f(&[n, 4 * crate::ops::head::parts(v)])];
             [(lead, U32), (lead, F32), (lead, F32)].into_iter().chain(scratch).collect()
         }
-        Op::UniformNelbo => {
-            const E: &str = "logits [b, l, v], x_0 u32 [b, l], x_t u32 [b, l], alpha_bar [b], w [b]";
+        Op::Divergence { .. } => {
+            const E: &str = "logits [b, l, v], x_0 and x_t u32 [b, l], terms [b, g, 3, 12] with g dividing l, w [b, l]";
             arity(5, &[F32, U32, U32, F32, F32], E)?;
-            let (b, l) = (reads[0].0.dim(0), reads[0].0.dim(1));
-            check(rank3(0) && is(1, &[b, l]) && is(2, &[b, l]) && is(3, &[b]) && is(4, &[b]), E)?;
+            check(rank3(0) && reads[1..].iter().all(|r| r.0.dim(0) == reads[0].0.dim(0)), E)?;
+            let (b, l, _) = d3(0);
+            check([1, 2, 4].iter().all(|&i| is(i, &[b, l])) && grouped(reads[1].0, reads[3].0, &[3, TERMS]), E)?;
             vec![scalar, f(&[b, l]), f(&[b, l])]
         }
-        Op::UniformNelboGrad => {
-            const E: &str = "logits, x_0, x_t, alpha_bar, w, lse [b, l], dloss [1]";
+        Op::DivergenceGrad { .. } => {
+            const E: &str = "logits, x_0, x_t, terms, w, lse [b, l], dloss [1]";
             arity(7, &[F32, U32, U32, F32, F32, F32, F32], E)?;
             check(rank3(0) && is(6, &[1]), E)?;
             vec![same(0)]
@@ -521,15 +526,16 @@ fn groups_fit(qkv: Shape, heads: u32, kv_heads: u32) -> bool {
     whole && qkv.rank() == 3 && qkv.cols().is_multiple_of(heads as usize + 2 * kv_heads as usize)
 }
 
-/// Whether `each` has a number for every row of ids [b, l], or for each of some blocks of equal length of a row.
-fn of_blocks(ids: Shape, each: Shape) -> bool {
-    let blocks = if each.rank() == 2 { each.dim(1) } else { 1 };
-    ids.rank() == 2 && each.rank() <= 2 && each.dim(0) == ids.dim(0) && ids.dim(1).is_multiple_of(blocks)
-}
-
 /// The width of a head in a qkv of that shape.
 fn d_head(width: usize, heads: u32, kv_heads: u32) -> usize {
     width / (heads as usize + 2 * kv_heads as usize)
+}
+
+/// Whether a tensor is [b, g, ..`each`] for a text [b, l] in g groups of as many positions each.
+fn grouped(text: Shape, groups: Shape, each: &[usize]) -> bool {
+    let dims: Vec<usize> = groups.dims().iter().map(|&d| d as usize).collect();
+    let fits = |b: usize, g: usize| b == text.dim(0) && g > 0 && text.dim(1).is_multiple_of(g);
+    matches!(&dims[..], [b, g, rest @ ..] if fits(*b, *g) && rest == each)
 }
 
 /// Whether read `m` is [b, chunks d] for read `x` [b, l, d] and the chunk is one of them.

@@ -23,5 +23,5 @@ pub use session::{Fault, Session};
 pub use update::{Optimizer, Update};
 
 pub use galatea_kernels::ops::linear_int8::RelativeError;
-pub use galatea_kernels::{Activation, AdamW, AttentionMask, Chunk, Hyper, Limit, Muon, Rows, Wish};
+pub use galatea_kernels::{Activation, AdamW, AttentionMask, Chunk, Hyper, Limit, Link, Muon, Rows, Wish};
 pub use galatea_tensor::{DType, Shape};

@@ -1,7 +1,7 @@
 //! The methods that record one op each: what a model is written in.
 
 use crate::{Recorder, Var};
-use galatea_kernels::{Activation, AttentionMask, Chunk, Dropout, Limit, Norm, Op, Rows};
+use galatea_kernels::{Activation, AttentionMask, Chunk, Dropout, Limit, Link, Norm, Op, Rows};
 use galatea_tensor::{DType, Shape};
 
 impl Recorder {
@@ -251,12 +251,12 @@ impl Recorder {
         self.one(Op::TimeFeatures { dim, max_period, scale }, &[t])
     }
 
-    /// x_t u32 [b, l]: every token of x_0 kept with probability alpha_bar [b] (or [b, blocks], one for each of the equal blocks of
-    /// a row), else replaced by the limit.
+    /// x_t u32 [b, l]: every token of x_0 kept with probability alpha_bar, else replaced by the limit; `level` [b, g] holds
+    /// alpha_bar for g groups of positions (for the hybrid limit [b, g, 2], with the share of masks).
     #[track_caller]
-    pub fn corrupt_tokens(&mut self, x_0: Var, alpha_bar: Var, limit: Limit) -> Var {
+    pub fn corrupt_tokens(&mut self, x_0: Var, level: Var, limit: Limit) -> Var {
         let (rng, stream) = (self.rng(), self.stream());
-        self.one(Op::CorruptTokens { limit, stream }, &[x_0, alpha_bar, rng])
+        self.one(Op::CorruptTokens { limit, stream }, &[x_0, level, rng])
     }
 
     /// (x_t, noise): x_t = signal x_0 + sigma noise with level [b, 2] = (signal, sigma).
@@ -279,10 +279,10 @@ impl Recorder {
         self.one(Op::Dropout { p, stream }, &[x, rng])
     }
 
-    /// weight [b] (or [b, blocks]) where x_t [b, l] is the mask id, 0 elsewhere.
+    /// [b, l]: weight [b, g, 3] of g groups of positions where x_t is the mask, x_0, or another token.
     #[track_caller]
-    pub fn masked_weight(&mut self, x_t: Var, weight: Var, mask: u32) -> Var {
-        self.one(Op::MaskedWeight { mask }, &[x_t, weight])
+    pub fn token_weight(&mut self, x_0: Var, x_t: Var, weight: Var, mask: Option<u32>) -> Var {
+        self.one(Op::TokenWeight { mask }, &[x_0, x_t, weight])
     }
 
     /// (sum of w nll [1], nll [..]) of softmax(logits [.., v]) at `target` u32 [..].
@@ -328,11 +328,19 @@ impl Recorder {
         (out[0], out[1], out[2])
     }
 
-    /// (sum of w nelbo [1], nelbo [b, l]): the uniform-state NELBO rate of logits [b, l, v]; w [b] carries -alpha_bar'(t).
+    /// (sum of w d [1], d [b, l]), d the divergence of logits [b, l, v] from x_0 by `terms` [b, g, 3, 12]; w is [b, l].
     #[track_caller]
-    pub fn uniform_nelbo(&mut self, logits: Var, x_0: Var, x_t: Var, alpha_bar: Var, w: Var) -> (Var, Var) {
+    pub fn divergence(
+        &mut self,
+        logits: Var,
+        (x_0, x_t): (Var, Var),
+        terms: Var,
+        w: Var,
+        link: Link,
+        forbid: Option<u32>,
+    ) -> (Var, Var) {
         let logits = self.cast(logits, DType::F32);
-        let out = self.call(Op::UniformNelbo, &[logits, x_0, x_t, alpha_bar, w]);
+        let out = self.call(Op::Divergence { link, forbid }, &[logits, x_0, x_t, terms, w]);
         (out[0], out[1])
     }
 

@@ -212,9 +212,9 @@ fn vjp(rec: &mut Recorder, call: &Call, dy: Var, second: Option<Var>) -> Vec<(Va
             let grads = rec.call(Op::LinearCrossEntropyGrad { bias, forbid }, &reads);
             r[..p].iter().copied().zip(grads).collect()
         }
-        Op::UniformNelbo => {
+        Op::Divergence { link, forbid } => {
             let reads = [r[0], r[1], r[2], r[3], r[4], w[2], dy];
-            vec![(r[0], rec.one(Op::UniformNelboGrad, &reads))]
+            vec![(r[0], rec.one(Op::DivergenceGrad { link, forbid }, &reads))]
         }
         Op::SquaredError => {
             let grads = rec.call(Op::SquaredErrorGrad, &[r[0], r[1], r[2], dy]);
@@ -222,7 +222,7 @@ fn vjp(rec: &mut Recorder, call: &Call, dy: Var, second: Option<Var>) -> Vec<(Va
         }
         Op::TimeFeatures { .. }
         | Op::CorruptTokens { .. }
-        | Op::MaskedWeight { .. }
+        | Op::TokenWeight { .. }
         | Op::SampleTokens { .. }
         | Op::LinearSample { .. } => {
             panic!("{} reads nothing that a parameter moves", call.op.name())
@@ -247,7 +247,7 @@ fn vjp(rec: &mut Recorder, call: &Call, dy: Var, second: Option<Var>) -> Vec<(Va
         | Op::CorruptGaussianGrad
         | Op::CrossEntropyGrad { .. }
         | Op::LinearCrossEntropyGrad { .. }
-        | Op::UniformNelboGrad
+        | Op::DivergenceGrad { .. }
         | Op::SquaredErrorGrad
         | Op::SoftmaxGrad
         | Op::UnitRowsGrad { .. }

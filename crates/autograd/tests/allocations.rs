@@ -1,7 +1,7 @@
 //! A run allocates nothing: counted by an allocator of this test binary's own.
 
 use galatea_autograd::{
-    Activation, AdamW, AttentionMask, DType, Hyper, Init, Limit, Muon, Optimizer, Recorder, Session, Update,
+    Activation, AdamW, AttentionMask, DType, Hyper, Init, Limit, Link, Muon, Optimizer, Recorder, Session, Update,
 };
 use galatea_kernels::{Cpu, Isa};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -67,8 +67,8 @@ fn a_training_step_allocates_nothing() {
     let (batch, len, d, vocab) = (4, 16, 32, 50);
     let mut rec = Recorder::new();
     let x_0 = rec.input("x_0", &[batch, len], DType::U32);
-    let alpha_bar = rec.input("alpha_bar", &[batch], DType::F32);
-    let weight = rec.input("weight", &[batch], DType::F32);
+    let alpha_bar = rec.input("alpha_bar", &[batch, 1], DType::F32);
+    let weight = rec.input("weight", &[batch, 1, 3], DType::F32);
     let x_t = rec.corrupt_tokens(x_0, alpha_bar, Limit::Mask(49));
     let table = rec.table("embed", &[vocab, d], Init::Normal { std: 0.1 });
     let x = rec.embedding(x_t, table);
@@ -88,8 +88,12 @@ fn a_training_step_allocates_nothing() {
     let h = rec.linear(h, w2, None, Activation::None);
     let x = rec.add(x, h);
     let logits = rec.linear(x, table, None, Activation::None);
-    let w = rec.masked_weight(x_t, weight, 49);
+    let w = rec.token_weight(x_0, x_t, weight, Some(49));
     let (loss, _) = rec.cross_entropy(logits, x_0, w, Some(49));
+    let terms = rec
+        .constant(&[batch, 1, 3, 12], [0.0, 0.3, 0.2, 0.7, 0.3, 0.7, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0].repeat(3 * batch));
+    let (divergence, _) = rec.divergence(logits, (x_0, x_t), terms, w, Link::Softmax, Some(49));
+    let loss = rec.add(loss, divergence);
     rec.backward(loss);
     let rest = AdamW { beta_1: 0.9, beta_2: 0.99, eps: 1e-8, weight_decay: 0.01 };
     let matrices = Muon { momentum: 0.95, iterations: 5, weight_decay: 0.0 };
@@ -98,7 +102,7 @@ fn a_training_step_allocates_nothing() {
     session.init(1).expect("init");
     session.write(x_0, &vec![7u32; batch * len]).expect("upload");
     session.write(alpha_bar, &vec![0.5f32; batch]).expect("upload");
-    session.write(weight, &vec![0.01f32; batch]).expect("upload");
+    session.write(weight, &vec![0.01f32; 3 * batch]).expect("upload");
     let hyper = session.plan().input("hyper").expect("recorded");
     let mut values = [1.0f32; Hyper::LEN];
     (values[Hyper::LR], values[Hyper::MUON_LR], values[Hyper::EMA_DECAY]) = (1e-3, 1e-2, 0.9);

@@ -49,7 +49,7 @@ pub(crate) fn pass(config: &Config, vocab: usize, batch: usize, len: usize) -> a
     let time = rec.input("time", &[batch], DType::F32);
     let model = objective.model.without_dropout();
     let out = match objective.kind {
-        ProcessKind::Mask | ProcessKind::Uniform => {
+        ProcessKind::Mask | ProcessKind::Uniform | ProcessKind::Hybrid => {
             let x_t = rec.input("x_t", &[batch, len], DType::U32);
             model.logits(&mut rec, objective.network_vocab(), x_t, time, None)
         }

@@ -201,8 +201,16 @@ impl Hybrid {
     /// [`Error::Vocabulary`] below two ids, [`Error::Mask`] if the mask is not one of them, [`Error::Schedule`] for a
     /// `p_uniform` outside \[0, 1) or a `gamma` outside (0, 2\].
     pub fn new(vocab: usize, mask: u32, p_uniform: f64, gamma: f64) -> Result<Self, Error> {
+        Self::of(vocab, mask, galatea_schedules::Hybrid::new(p_uniform, gamma)?)
+    }
+
+    /// The process of a schedule.
+    ///
+    /// # Errors
+    /// [`Error::Vocabulary`] below two ids, [`Error::Mask`] if the mask is not one of them.
+    pub fn of(vocab: usize, mask: u32, schedule: galatea_schedules::Hybrid) -> Result<Self, Error> {
         Categorical::new(vocab, Limit::Mask(mask))?;
-        Ok(Self { vocab, mask, schedule: galatea_schedules::Hybrid::new(p_uniform, gamma)? })
+        Ok(Self { vocab, mask, schedule })
     }
 
     /// The clock and the shares.

@@ -1,7 +1,7 @@
 //! What a run is: one TOML file, every field with a default.
 
 use crate::Error;
-use crate::objective::{DiffusionLm, Masked, Uniform};
+use crate::objective::{D3pm, DiffusionLm, Flow, Gidd, Masked, Sedd, Uniform, Weighting};
 use galatea_autograd::{DType, Keep, Recorder};
 use galatea_models::Model;
 use galatea_schedules::AnySchedule;
@@ -125,6 +125,8 @@ pub enum ProcessKind {
     Mask,
     /// A corrupted token becomes a random one.
     Uniform,
+    /// A corrupted token becomes \[MASK\] or a random one.
+    Hybrid,
     /// Gaussian noise on embeddings.
     Gaussian,
 }
@@ -135,7 +137,7 @@ pub enum ProcessKind {
 pub struct ProcessConfig {
     /// Which noise.
     pub kind: ProcessKind,
-    /// The schedule's name; empty for the process's own (log-linear, Gaussian: sqrt).
+    /// The schedule's name; empty for the process's own (log-linear, hybrid: hybrid, Gaussian: sqrt).
     pub schedule: String,
 }
 
@@ -149,14 +151,21 @@ impl ProcessConfig {
     /// The schedule that is meant.
     ///
     /// # Errors
-    /// If no schedule has that name.
+    /// If no schedule has that name, or it does not fit the process.
     pub fn schedule(&self) -> Result<AnySchedule, Error> {
         let name = match (self.schedule.as_str(), self.kind) {
             ("", ProcessKind::Mask | ProcessKind::Uniform) => "log-linear",
+            ("", ProcessKind::Hybrid) => "hybrid",
             ("", ProcessKind::Gaussian) => "sqrt",
             (name, _) => name,
         };
-        name.parse().map_err(|source| Error::Schedule { source })
+        let schedule: AnySchedule = name.parse().map_err(|source| Error::Schedule { source })?;
+        if self.kind == ProcessKind::Hybrid && !matches!(schedule, AnySchedule::Hybrid(_)) {
+            let expected =
+                "hybrid(p_uniform, gamma), which says how masks and uniform tokens share the noise".to_owned();
+            return Err(Error::Config { field: "process.schedule", expected, found: name.to_owned() });
+        }
+        Ok(schedule)
     }
 }
 
@@ -166,6 +175,7 @@ impl ProcessKind {
         match self {
             Self::Mask => "mask",
             Self::Uniform => "uniform",
+            Self::Hybrid => "hybrid",
             Self::Gaussian => "gaussian",
         }
     }
@@ -175,6 +185,7 @@ impl ProcessKind {
         match self {
             Self::Mask => ObjectiveConfig::Masked(Masked::default()),
             Self::Uniform => ObjectiveConfig::Uniform(Uniform::default()),
+            Self::Hybrid => ObjectiveConfig::Gidd(Gidd::default()),
             Self::Gaussian => ObjectiveConfig::DiffusionLm(DiffusionLm::default()),
         }
     }
@@ -188,14 +199,30 @@ pub enum ObjectiveConfig {
     Masked(Masked),
     /// The uniform-state NELBO (UDLM, Duo).
     Uniform(Uniform),
+    /// The KL of a chain's posteriors, with an auxiliary cross-entropy (D3PM).
+    D3pm(D3pm),
+    /// Score entropy (SEDD).
+    Sedd(Sedd),
+    /// The bound of masks and uniform tokens together (GIDD).
+    Gidd(Gidd),
+    /// The generalised KL of a mixture path (discrete flow matching).
+    Flow(Flow),
     /// Squared error and rounding on embeddings.
     DiffusionLm(DiffusionLm),
 }
 
 impl ObjectiveConfig {
     /// Every loss with its default settings.
-    pub fn all() -> [Self; 3] {
-        [Self::Masked(Masked::default()), Self::Uniform(Uniform::default()), Self::DiffusionLm(DiffusionLm::default())]
+    pub fn all() -> [Self; 7] {
+        [
+            Self::Masked(Masked::default()),
+            Self::Uniform(Uniform::default()),
+            Self::D3pm(D3pm::default()),
+            Self::Sedd(Sedd::default()),
+            Self::Gidd(Gidd::default()),
+            Self::Flow(Flow::default()),
+            Self::DiffusionLm(DiffusionLm::default()),
+        ]
     }
 
     /// The word for it in a configuration.
@@ -203,6 +230,10 @@ impl ObjectiveConfig {
         match self {
             Self::Masked(_) => "masked",
             Self::Uniform(_) => "uniform",
+            Self::D3pm(_) => "d3pm",
+            Self::Sedd(_) => "sedd",
+            Self::Gidd(_) => "gidd",
+            Self::Flow(_) => "flow",
             Self::DiffusionLm(_) => "diffusion-lm",
         }
     }
@@ -212,7 +243,42 @@ impl ObjectiveConfig {
         match self {
             Self::Masked(_) => &[ProcessKind::Mask],
             Self::Uniform(_) => &[ProcessKind::Uniform],
+            Self::D3pm(_) | Self::Sedd(_) | Self::Flow(_) => &[ProcessKind::Mask, ProcessKind::Uniform],
+            Self::Gidd(_) => &[ProcessKind::Hybrid],
             Self::DiffusionLm(_) => &[ProcessKind::Gaussian],
+        }
+    }
+
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// The first that no loss can have.
+    fn validate(&self) -> Result<(), Error> {
+        let bad = |field: &'static str, expected: &str, found: &dyn std::fmt::Display| {
+            Err(Error::Config { field, expected: expected.to_owned(), found: found.to_string() })
+        };
+        match self {
+            Self::Masked(Masked { steps }) if *steps > 1 << 24 => {
+                bad("objective.steps", "0 for continuous time, else a number up to 16777216", steps)
+            }
+            Self::D3pm(D3pm { steps, .. }) if *steps == 0 || *steps > 1 << 24 => {
+                bad("objective.steps", "a number from 1 to 16777216", steps)
+            }
+            Self::D3pm(D3pm { lambda, .. }) if !(lambda.is_finite() && *lambda >= 0.0) => {
+                bad("objective.lambda", "not negative", lambda)
+            }
+            Self::Gidd(Gidd { most, weighting })
+                if *weighting != Weighting::Bound && !(most.is_finite() && *most > 0.0) =>
+            {
+                bad("objective.most", "a number above 0", most)
+            }
+            Self::Masked(_)
+            | Self::Uniform(_)
+            | Self::D3pm(_)
+            | Self::Sedd(_)
+            | Self::Gidd(_)
+            | Self::Flow(_)
+            | Self::DiffusionLm(_) => Ok(()),
         }
     }
 }
@@ -431,7 +497,7 @@ impl Config {
         self.objective()?;
         self.model.validate()?;
         match self.process.kind {
-            ProcessKind::Mask => {}
+            ProcessKind::Mask | ProcessKind::Hybrid => {}
             ProcessKind::Gaussian => {
                 self.model.embedding_encoder()?;
             }
@@ -447,11 +513,12 @@ impl Config {
     /// The loss that is meant.
     ///
     /// # Errors
-    /// If it is not one of the process; the error names those that are.
+    /// If it is not one of the process (the error names those that are), or a setting is not one of the loss.
     pub fn objective(&self) -> Result<ObjectiveConfig, Error> {
         let kind = self.process.kind;
         let Some(objective) = &self.objective else { return Ok(kind.objective()) };
         if objective.processes().contains(&kind) {
+            objective.validate()?;
             return Ok(objective.clone());
         }
         let fit = ObjectiveConfig::all().into_iter().filter(|o| o.processes().contains(&kind));

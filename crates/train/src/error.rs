@@ -56,6 +56,11 @@ pub enum Error {
         /// What it needs.
         expected: &'static str,
     },
+    /// Options that act on p(x_0), for a model that has none.
+    #[error(
+        "a temperature and top-p change the probabilities of clean tokens, and this model gives ratios of noisy ones: leave them out"
+    )]
+    Scores,
     /// The machine.
     #[error(transparent)]
     Machine(#[from] galatea_kernels::cpu::CpuError),
@@ -112,7 +117,7 @@ impl Error {
     pub fn is_usage(&self) -> bool {
         match self {
             Error::Toml { .. } | Error::Config { .. } | Error::Schedule { .. } => true,
-            Error::Refused(_) | Error::Order { .. } => true,
+            Error::Refused(_) | Error::Order { .. } | Error::Scores => true,
             Error::Model(galatea_models::Error::Config { .. }) => true,
             Error::Model(_)
             | Error::Text(_)

@@ -1,13 +1,13 @@
 //! The bound on held-out rows.
 
 use crate::Error;
-use crate::config::{Config, ObjectiveConfig};
+use crate::config::{Config, ProcessKind};
 use crate::corpus::Corpus;
-use crate::objective::{Batch, Levels, Objective, Purpose};
+use crate::objective::{Batch, Objective, Purpose};
 use crate::run::stream;
 use galatea_autograd::Session;
 use galatea_kernels::Cpu;
-use galatea_processes::{Categorical, Gaussian, Limit};
+use galatea_processes::Gaussian;
 use galatea_random::Philox;
 use galatea_schedules::Schedule;
 
@@ -99,63 +99,49 @@ impl Measure {
         seed: u64,
     ) -> Result<Vec<f64>, Error> {
         let mut x_0 = vec![0; BATCH * len];
-        let mut t = [1.0; BATCH];
+        let mut t = [0.5; BATCH];
         let mut factor = [0.0; BATCH];
         for (i, (row, u)) in chunk.iter().enumerate() {
             x_0[i * len..(i + 1) * len].copy_from_slice(&rows[row * len..(row + 1) * len]);
             (t[i], factor[i]) = range.at(*u, &self.objective);
         }
-        let Levels { time, level, weight } = self.objective.levels(&t, 1.0);
         self.session.write(self.inputs.x_0, &x_0)?;
-        for (var, values) in
-            [(self.inputs.time, time), (self.inputs.level, level), (self.inputs.weight, weight.clone())]
-        {
+        for (var, values) in self.inputs.inputs.zip(self.objective.levels(&t, 1.0, Purpose::Measure)) {
             self.session.write(var, &values)?;
         }
         self.session.set_rng(seed ^ EVALUATION, index as u32)?;
         self.session.run()?;
         let value: Vec<f32> = self.session.read(self.inputs.value)?;
-        let token_weight: Option<Vec<f32>> = self.inputs.token_weight.map(|w| self.session.read(w)).transpose()?;
+        let weight: Option<Vec<f32>> = self.inputs.token_weight.map(|w| self.session.read(w)).transpose()?;
         let row = |i: usize| -> f64 {
             let tokens = i * len..(i + 1) * len;
-            let sum: f64 = match &token_weight {
+            let sum: f64 = match &weight {
                 // A weight of zero silences its token, whatever the model says there.
                 Some(w) => tokens.filter(|&n| w[n] != 0.0).map(|n| f64::from(w[n]) * f64::from(value[n])).sum(),
-                None => tokens.map(|n| f64::from(value[n])).sum::<f64>(),
+                None => tokens.map(|n| f64::from(value[n])).sum(),
             };
-            factor[i]
-                * if token_weight.is_none() && range.gaussian_floor.is_none() {
-                    sum * f64::from(weight[i])
-                } else {
-                    sum
-                }
+            factor[i] * sum
         };
         Ok((0..chunk.len()).map(row).collect())
     }
 
     /// Where the integral runs, and what is added to it.
     fn range(&self) -> Result<Range, Error> {
-        let Objective { loss, schedule, vocab, .. } = &self.objective;
         let len = self.session.plan().slot(self.inputs.x_0).shape.cols() as f64;
-        match loss {
-            ObjectiveConfig::Masked(_) => Ok(Range { from: T_FLOOR, to: 1.0, constant: 0.0, gaussian_floor: None }),
-            ObjectiveConfig::Uniform(_) => {
-                let prior = Categorical::new(*vocab, Limit::Uniform)?.prior_kl(schedule.alpha_bar(1.0));
-                Ok(Range { from: T_FLOOR, to: 1.0, constant: prior * len, gaussian_floor: None })
-            }
-            ObjectiveConfig::DiffusionLm(_) => {
-                let table = self.table()?;
-                let square = table.iter().map(|x| x * x).sum::<f64>() / *vocab as f64;
-                // A lone embedding is read without error at SNR |e|^2 = 4 ln V; the floor stands at four times that.
-                let floor = (16.0 * (*vocab as f64).ln() / square).ln();
-                let end = (1e-3 / square).ln();
-                let alpha_bar = 1.0 / (1.0 + (-end).exp());
-                let d = table.len() / vocab;
-                let row: Vec<f64> = vec![(square / d as f64).sqrt(); d];
-                let prior = Gaussian.prior_kl(&row, alpha_bar) * len;
-                Ok(Range { from: end, to: floor, constant: prior, gaussian_floor: Some(floor) })
-            }
+        if self.objective.kind != ProcessKind::Gaussian {
+            let constant = self.objective.constant()? * len;
+            return Ok(Range { from: T_FLOOR, to: 1.0, constant, gaussian_floor: None });
         }
+        let (vocab, table) = (self.objective.vocab, self.table()?);
+        let square = table.iter().map(|x| x * x).sum::<f64>() / vocab as f64;
+        // A lone embedding is read without error at SNR |e|^2 = 4 ln V; the floor stands at four times that.
+        let floor = (16.0 * (vocab as f64).ln() / square).ln();
+        let end = (1e-3 / square).ln();
+        let alpha_bar = 1.0 / (1.0 + (-end).exp());
+        let d = table.len() / vocab;
+        let row: Vec<f64> = vec![(square / d as f64).sqrt(); d];
+        let prior = Gaussian.prior_kl(&row, alpha_bar) * len;
+        Ok(Range { from: end, to: floor, constant: prior, gaussian_floor: Some(floor) })
     }
 
     /// The embedding table E [vocab, d] of a Gaussian model.

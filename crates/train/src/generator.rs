@@ -11,7 +11,7 @@ use galatea_models::{NetDenoiser, NetEmbeddingDenoiser};
 use galatea_processes::{Categorical, Limit, Variance};
 use galatea_samplers::{
     Ancestral, AncestralOptions, Canvas, Clamp, Embedding, EmbeddingOptions, Failure, Filter, Fixed, Levels, Method,
-    Sampler, Score, Selection, TimeDependence, Unmasking, UnmaskingOptions,
+    Output, Rule, Sampler, Score, Selection, TimeDependence, Unmasking, UnmaskingOptions,
 };
 use galatea_schedules::{Schedule, grid};
 use ndarray::{Array2, ArrayView2};
@@ -24,10 +24,10 @@ use std::time::Instant;
 /// Which positions move, and when.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
-    /// Entropy bound for masks, ancestral for uniform noise, DDPM for Gaussian noise.
+    /// Entropy bound for masks, ancestral for uniform and hybrid noise, DDPM for Gaussian noise.
     #[default]
     Auto,
-    /// The posterior, every position for itself.
+    /// The posterior, every position for itself; of a uniform score model, SEDD's analytic step.
     Ancestral,
     /// The likeliest tokens first, as many per pass as the steps ask for.
     Confidence,
@@ -193,7 +193,7 @@ impl Generator {
         let time = rec.input("time", &[batch], DType::F32);
         let model = objective.model.without_dropout();
         let net = match objective.kind {
-            ProcessKind::Mask | ProcessKind::Uniform => {
+            ProcessKind::Mask | ProcessKind::Uniform | ProcessKind::Hybrid => {
                 let x_t = rec.input("x_t", &[batch, len], DType::U32);
                 let logits = model.logits(&mut rec, objective.network_vocab(), x_t, time, None);
                 let session = Session::new(Cpu::new(), rec.finish(&[logits]))?;
@@ -261,7 +261,7 @@ impl Generator {
         let begin = Instant::now();
         let fixed = self.fixed(fixed)?;
         let canvas = match self.objective.kind {
-            ProcessKind::Mask | ProcessKind::Uniform => self.run_tokens(options, fixed, watch)?,
+            ProcessKind::Mask | ProcessKind::Uniform | ProcessKind::Hybrid => self.run_tokens(options, fixed, watch)?,
             ProcessKind::Gaussian => self.run_embeddings(options, fixed, watch)?,
         };
         let ids = canvas.ids.outer_iter().map(|row| row.to_vec()).collect();
@@ -285,6 +285,11 @@ impl Generator {
         let masked = self.objective.kind == ProcessKind::Mask;
         let limit = if masked { Limit::Mask(self.objective.mask()) } else { Limit::Uniform };
         let process = Categorical::new(self.objective.network_vocab(), limit)?;
+        // At a mask log-ratios are logits of p(x_0); elsewhere they are what they are.
+        let scores = self.objective.gives_scores() && !masked;
+        if scores && (options.temperature != 1.0 || options.top_p != 1.0) {
+            return Err(Error::Scores);
+        }
         let filter = Filter { temperature: options.temperature, top_p: options.top_p, ..Filter::default() };
         let free_of_time = !self.objective.model.uses_time();
         let Net::Tokens(net) = &mut self.net else { unreachable!("a categorical process has a network on tokens") };
@@ -299,11 +304,24 @@ impl Generator {
             Order::Random => (Selection::Quota { passes }, Score::Random),
             Order::Auto | Order::Ancestral => {
                 let steps = if options.steps == 0 { 128 } else { options.steps };
-                let levels = Levels::new(&self.objective.schedule, &grid::uniform(steps)).map_err(refused)?;
+                let (grid, (output, rule)) = (
+                    grid::uniform(steps),
+                    match scores {
+                        true => (Output::Score, Rule::Tweedie),
+                        false => (Output::Clean, Rule::Posterior),
+                    },
+                );
                 let time = if free_of_time { TimeDependence::Free } else { TimeDependence::Conditioned };
-                let options = AncestralOptions { seed, first_sample, filter, time, ..AncestralOptions::default() };
-                let sampler = Ancestral::new(net, process, levels, fixed, options).map_err(refused)?;
-                return drive(sampler, steps, watch);
+                let options =
+                    AncestralOptions { seed, first_sample, filter, time, output, rule, ..AncestralOptions::default() };
+                let sampler = match self.objective.kind {
+                    ProcessKind::Hybrid => Ancestral::of(net, self.objective.hybrid(), &grid, fixed, options),
+                    ProcessKind::Mask | ProcessKind::Uniform | ProcessKind::Gaussian => {
+                        let levels = Levels::new(&self.objective.schedule, &grid).map_err(refused)?;
+                        Ancestral::new(net, process, levels, fixed, options)
+                    }
+                };
+                return drive(sampler.map_err(refused)?, steps, watch);
             }
             Order::Ddpm | Order::Ddim => return Err(misfit(options.order, "a Gaussian process")),
         };

@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::corpus::Corpus;
 use crate::evaluate::{Evaluation, Measure};
-use crate::objective::{Batch, Levels, Objective, Purpose, T_MIN};
+use crate::objective::{Batch, Objective, Purpose, T_MIN};
 use crate::{Error, Generator, checkpoint};
 use galatea_autograd::{Part, Plan, Session, Var};
 use galatea_kernels::Cpu;
@@ -189,10 +189,12 @@ impl Run {
         self.corpus.fill(seed, self.step, &mut self.x_0);
         Times::Stratified.draw(T_MIN, &mut Philox::new(seed, stream::TIME, self.step, 0), &mut self.times);
         let tokens = self.x_0.len() as f64 / (1.0 - T_MIN);
-        for (k, inputs) in self.batches.iter().enumerate() {
-            let Levels { time, level, weight } = self.objective.levels(&self.times[k * batch..(k + 1) * batch], tokens);
-            self.session.write(inputs.x_0, &self.x_0[k * batch * len..(k + 1) * batch * len])?;
-            for (var, values) in [(inputs.time, time), (inputs.level, level), (inputs.weight, weight)] {
+        for (k, recorded) in self.batches.iter().enumerate() {
+            let times = &self.times[k * batch..(k + 1) * batch];
+            let levels =
+                self.objective.levels(times, tokens, Purpose::Train { share: 1.0 / self.batches.len() as f64 });
+            self.session.write(recorded.x_0, &self.x_0[k * batch * len..(k + 1) * batch * len])?;
+            for (var, values) in recorded.inputs.zip(levels) {
                 self.session.write(var, &values)?;
             }
         }

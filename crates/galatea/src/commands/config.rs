@@ -72,7 +72,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 /// What each key means; those that have no default stand here with an example.
-const MEANINGS: [(&str, &str); 52] = [
+const MEANINGS: [(&str, &str); 53] = [
     ("data.source", "\"language\" for the embedded story language, else the path of a .txt or .jsonl file"),
     ("data.level", "the language's level: 1 to 3"),
     ("data.layout", "\"packed\": documents one after another; \"padded\": one a row; chosen by looking at the text"),
@@ -102,9 +102,16 @@ const MEANINGS: [(&str, &str); 52] = [
     ("model.qk_gain", "what normalised queries and keys are multiplied by"),
     ("model.dropout", "dropout in training"),
     ("model.d_embed", "width of the embeddings that gaussian noise is added to; 0 for d_model"),
-    ("process.kind", "\"mask\": noise hides a token; \"uniform\": replaces it; \"gaussian\": blurs its embedding"),
+    (
+        "process.kind",
+        "\"mask\": noise hides a token; \"uniform\": replaces it; \"hybrid\": does either; \"gaussian\": blurs its embedding",
+    ),
     ("process.schedule", "the noise schedule; empty for the process's own"),
-    ("objective.kind", "the loss: \"masked\" for mask, \"uniform\" for uniform, \"diffusion-lm\" for gaussian noise"),
+    (
+        "objective.kind",
+        "the loss; mask: \"masked\", \"d3pm\" (steps, lambda), \"sedd\", \"flow\"; uniform: \"uniform\", \"d3pm\", \"sedd\", \"flow\"; hybrid: \"gidd\" (weighting, most); gaussian: \"diffusion-lm\"",
+    ),
+    ("objective.steps", "steps of the chain whose bound is trained; 0: continuous time"),
     ("training.batch", "rows a micro-batch"),
     ("training.accumulation", "micro-batches a step"),
     ("training.steps", "optimizer steps"),

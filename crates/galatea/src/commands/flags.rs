@@ -37,10 +37,15 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "N", help_heading = "Data", value_parser = clap::value_parser!(u32).range(1..))]
     vocab: Option<u32>,
     /// What noise does to a token: hide it, replace it, or blur its embedding
-    #[arg(long, value_name = "KIND", help_heading = "Model", value_parser = ["mask", "uniform", "gaussian"])]
+    #[arg(long, value_name = "KIND", help_heading = "Model", value_parser = ["mask", "uniform", "hybrid", "gaussian"])]
     process: Option<String>,
-    /// The loss, where the noise has more than its own
-    #[arg(long, value_name = "NAME", help_heading = "Model", value_parser = ["masked", "uniform", "diffusion-lm"])]
+    /// The loss [default: that of the noise: masked, uniform, gidd, diffusion-lm]; --set objective.KEY=VALUE for its settings
+    #[arg(
+        long,
+        value_name = "NAME",
+        help_heading = "Model",
+        value_parser = ["masked", "uniform", "d3pm", "sedd", "gidd", "flow", "diffusion-lm"]
+    )]
     objective: Option<String>,
     /// The noise schedule (log-linear, cosine, sqrt, ...)
     #[arg(long, value_name = "NAME", help_heading = "Model")]

@@ -4,6 +4,7 @@ mod blocks;
 mod bound;
 mod categorical;
 mod dense;
+mod divergence;
 mod gaussian;
 mod identities;
 mod interpolating;

@@ -12,6 +12,7 @@
 //! | KL of posteriors + lambda CE (D3PM), T steps | any | [`d3pm`] |
 //! | score entropy (SEDD) | both | [`score_entropy`] |
 //! | generalised KL of a mixture path (flow matching) | both | [`flow`] |
+//! | all of these in the one form that a kernel computes | | [`divergence`] |
 //! | rounding NLL: dot, distance, Bayes logits | Gaussian | [`rounding`] |
 //! | mean embedding of a softmax, output prior, unit rows (CDCD, Plaid) | Gaussian | [`reparam`] |
 //! | prompts that are not noised, answers that count alike (LLaDA's SFT) | any | [`answer`] |
@@ -21,6 +22,7 @@
 pub mod answer;
 pub mod bound;
 pub mod d3pm;
+pub mod divergence;
 pub mod embedding;
 pub mod flow;
 pub mod interpolating;

@@ -2,7 +2,7 @@
 
 use super::e2e::{self, Ends};
 use super::{Batch, Inputs, Objective, Purpose};
-use galatea_autograd::{Recorder, Rows};
+use galatea_autograd::{Recorder, Rows, Var};
 use galatea_models::Model;
 use galatea_schedules::Schedule;
 use serde::{Deserialize, Serialize};
@@ -21,10 +21,11 @@ pub(super) fn record(
     objective: &Objective,
     rec: &mut Recorder,
     model: &Model,
-    inputs: Inputs,
+    (x_0, inputs): (Var, Inputs),
+    [batch, len]: [usize; 2],
     purpose: Purpose,
 ) -> Batch {
-    let Inputs { x_0, time, weight, level, batch, len } = inputs;
+    let Inputs { time, weight, level, .. } = inputs;
     let encoder = model.embedding_encoder().expect("Config::validate admits only encoders that take time");
     let rounding = encoder.rounding(rec, objective.vocab);
     let (loss, value) = match purpose {
@@ -45,5 +46,5 @@ pub(super) fn record(
             rec.squared_error(x_0_hat, e, w)
         }
     };
-    Batch { x_0, time, level, weight, loss, value, token_weight: None }
+    Batch { x_0, inputs, loss, value, token_weight: None }
 }

@@ -1,25 +1,40 @@
 //! Masked diffusion: cross-entropy where the canvas shows the mask.
 
-use super::{Batch, Inputs, Objective};
-use galatea_autograd::{Limit, Recorder};
-use galatea_models::Model;
+use super::tokens::{Form, Moment, OnTokens};
+use super::{Objective, Purpose};
+use crate::Error;
+use galatea_processes::objectives::masked;
+use galatea_processes::times::quantise;
+use galatea_schedules::Schedule;
 use serde::{Deserialize, Serialize};
 
-/// `kind = "masked"`: the masked NELBO in continuous time, weighted -alpha_bar' / (1 - alpha_bar).
+/// `kind = "masked"`: the masked NELBO under SUBS, weighted -alpha_bar' / (1 - alpha_bar), or that of a chain of `steps`.
 ///
 /// # Source
 /// Sahoo et al. (2024), MDLM; Shi et al. (2024), MD4; Nie et al. (2025), LLaDA: they differ in their schedules.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Masked {}
+pub struct Masked {
+    /// Steps of the chain whose bound is trained; 0 for continuous time.
+    pub steps: usize,
+}
 
-/// SUBS: the mask has no probability, and a token that is shown costs nothing.
-pub(super) fn record(objective: &Objective, rec: &mut Recorder, model: &Model, inputs: Inputs) -> Batch {
-    let Inputs { x_0, time, weight, level, .. } = inputs;
-    let mask = objective.mask();
-    let x_t = rec.corrupt_tokens(x_0, level, Limit::Mask(mask));
-    let w = rec.masked_weight(x_t, weight, mask);
-    let (h, head) = model.hidden(rec, objective.network_vocab(), x_t, time, None);
-    let (loss, nll) = rec.linear_cross_entropy(h, (head.w, Some(head.b)), x_0, w, Some(mask));
-    Batch { x_0, time, level, weight, loss, value: nll, token_weight: Some(w) }
+impl OnTokens for Masked {
+    fn form(&self, _objective: &Objective) -> Form {
+        Form::CrossEntropy
+    }
+
+    fn moment(&self, objective: &Objective, t: f64, _purpose: Purpose) -> Moment {
+        if self.steps == 0 {
+            return Moment::new(objective, t, [masked::weight(&objective.schedule, t), 0.0, 0.0]);
+        }
+        let (t, alpha_bar) = (quantise(t, self.steps), |t: f64| objective.schedule.alpha_bar(t));
+        let s = (t - 1.0 / self.steps as f64).max(0.0);
+        Moment::new(objective, t, [masked::weight_of_steps(alpha_bar(t), alpha_bar(s), self.steps), 0.0, 0.0])
+    }
+
+    /// A schedule that starts below 1 has masked tokens in its first canvas, which are guessed.
+    fn constant(&self, objective: &Objective) -> Result<f64, Error> {
+        Ok(masked::reconstruction(objective.schedule.alpha_bar(0.0), objective.network_vocab()))
+    }
 }

@@ -1,21 +1,39 @@
-//! The objectives as programs: corrupt, denoise, measure. One file an objective: its settings, and how it is recorded.
+//! The objectives as programs: corrupt, denoise, measure. One file an objective: its settings, its numbers at a time, and how it
+//! is recorded.
+//!
+//! The objectives on tokens are all one recording, [`tokens`]: a row is corrupted at the level of its time, and a loss that is a
+//! weighted cross-entropy or a [`divergence`](galatea_processes::objectives::divergence) compares what the network says with x_0.
+//! They differ in a few numbers a row, which the host computes in f64 from the time.
 
+mod d3pm;
 pub mod e2e;
+mod flow;
 mod gaussian;
+mod gidd;
+#[cfg(test)]
+mod laws;
 mod masked;
 pub mod relaxed;
+mod sedd;
+mod tokens;
 mod uniform;
 pub mod vlb;
 
+pub use d3pm::D3pm;
+pub use flow::Flow;
 pub use gaussian::DiffusionLm;
+pub use gidd::{Gidd, Weighting};
 pub use masked::Masked;
+pub use sedd::Sedd;
 pub use uniform::Uniform;
 
 use crate::Error;
 use crate::config::{Config, ObjectiveConfig, ProcessKind};
-use galatea_autograd::{DType, Recorder, Var};
+use galatea_autograd::{DType, Limit, Recorder, Var};
 use galatea_models::Model;
+use galatea_processes::objectives::divergence::TERMS;
 use galatea_schedules::{AnySchedule, Schedule};
+use tokens::{Form, Moment};
 
 /// What turns clean rows into a loss: process, schedule, model and vocabulary.
 #[derive(Clone, Debug)]
@@ -37,18 +55,35 @@ pub struct Objective {
 pub struct Batch {
     /// Clean ids u32 [batch, len].
     pub x_0: Var,
-    /// The time values the model is told [batch].
-    pub time: Var,
-    /// Tokens: alpha_bar [batch]; Gaussian: (signal, sigma) [batch, 2].
-    pub level: Var,
-    /// The weight of each row's loss [batch].
-    pub weight: Var,
+    /// What [`Levels`] are written to.
+    pub inputs: Inputs,
     /// The scalar to minimise.
     pub loss: Var,
-    /// What to sum over a row for its bound: (value [batch, len], token weights [batch, len] if they vary).
+    /// What to sum over a row for its bound, [batch, len].
     pub value: Var,
-    /// Weights of `value` per token, `None` for the row's own weight.
+    /// What each value weighs, [batch, len]; `None` where the bound has weights of its own.
     pub token_weight: Option<Var>,
+}
+
+/// The inputs that follow from the times of a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs {
+    /// The time values the model is told [batch].
+    pub time: Var,
+    /// Tokens: alpha_bar [batch, 1], with the share of masks for hybrid noise [batch, 1, 2]; Gaussian: (signal, sigma) [batch, 2].
+    pub level: Var,
+    /// Tokens: the weights of a mask, a hit and a miss [batch, 1, 3]; Gaussian: of the row [batch, 1].
+    pub weight: Var,
+    /// The numbers of a divergence [batch, 1, 3, 12], where there is one.
+    pub terms: Option<Var>,
+}
+
+impl Inputs {
+    /// Each input with the numbers that belong there.
+    pub fn zip(self, levels: Levels) -> impl Iterator<Item = (Var, Vec<f32>)> {
+        let terms = self.terms.map(|terms| (terms, levels.terms));
+        [(self.time, levels.time), (self.level, levels.level), (self.weight, levels.weight)].into_iter().chain(terms)
+    }
 }
 
 /// What a recording is for.
@@ -63,26 +98,17 @@ pub enum Purpose {
     Measure,
 }
 
-/// The inputs of a micro-batch.
-#[derive(Clone, Copy)]
-struct Inputs {
-    x_0: Var,
-    time: Var,
-    weight: Var,
-    level: Var,
-    batch: usize,
-    len: usize,
-}
-
 /// The row inputs of a batch at times `t`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Levels {
-    /// For [`Batch::time`].
+    /// For [`Inputs::time`].
     pub time: Vec<f32>,
-    /// For [`Batch::level`].
+    /// For [`Inputs::level`].
     pub level: Vec<f32>,
-    /// For [`Batch::weight`].
+    /// For [`Inputs::weight`].
     pub weight: Vec<f32>,
+    /// For [`Inputs::terms`].
+    pub terms: Vec<f32>,
 }
 
 /// Training and measuring never look below this time: the weight of masked tokens grows like 1 / t.
@@ -100,7 +126,7 @@ impl Objective {
 
     /// Ids that the network reads and scores: the mask is one more, and the last.
     pub fn network_vocab(&self) -> usize {
-        self.vocab + usize::from(self.kind == ProcessKind::Mask)
+        self.vocab + usize::from(self.masks().is_some())
     }
 
     /// The mask id.
@@ -108,26 +134,53 @@ impl Objective {
         self.vocab as u32
     }
 
+    /// The mask id, where the process has a mask.
+    pub(crate) fn masks(&self) -> Option<u32> {
+        match self.kind {
+            ProcessKind::Mask | ProcessKind::Hybrid => Some(self.mask()),
+            ProcessKind::Uniform | ProcessKind::Gaussian => None,
+        }
+    }
+
+    /// What noise draws tokens from.
+    fn limit(&self) -> Limit {
+        match self.kind {
+            ProcessKind::Mask => Limit::Mask(self.mask()),
+            ProcessKind::Hybrid => Limit::Hybrid { ids: self.vocab as u32, mask: self.mask() },
+            ProcessKind::Uniform | ProcessKind::Gaussian => Limit::Uniform(self.vocab as u32),
+        }
+    }
+
     /// Records one micro-batch; `name` tells its inputs from another's.
     pub fn record(&self, rec: &mut Recorder, name: &str, batch: usize, len: usize, purpose: Purpose) -> Batch {
         let x_0 = rec.input(&format!("x_0{name}"), &[batch, len], DType::U32);
-        let time = rec.input(&format!("time{name}"), &[batch], DType::F32);
-        let (weight, level): (&[usize], &[usize]) = match self.kind {
-            ProcessKind::Mask | ProcessKind::Uniform => (&[batch], &[batch]),
-            ProcessKind::Gaussian => (&[batch, 1], &[batch, 2]),
-        };
-        let weight = rec.input(&format!("weight{name}"), weight, DType::F32);
-        let level = rec.input(&format!("level{name}"), level, DType::F32);
-        let inputs = Inputs { x_0, time, weight, level, batch, len };
+        let inputs = self.inputs(rec, name, batch);
         let model = match purpose {
             Purpose::Train { .. } => self.model.clone(),
             Purpose::Measure => self.model.without_dropout(),
         };
-        match &self.loss {
-            ObjectiveConfig::Masked(Masked {}) => masked::record(self, rec, &model, inputs),
-            ObjectiveConfig::Uniform(Uniform {}) => uniform::record(self, rec, &model, inputs),
-            ObjectiveConfig::DiffusionLm(DiffusionLm {}) => gaussian::record(self, rec, &model, inputs, purpose),
+        match self.kind {
+            ProcessKind::Gaussian => gaussian::record(self, rec, &model, (x_0, inputs), [batch, len], purpose),
+            ProcessKind::Mask | ProcessKind::Uniform | ProcessKind::Hybrid => {
+                tokens::record(self, rec, &model, x_0, inputs)
+            }
         }
+    }
+
+    fn inputs(&self, rec: &mut Recorder, name: &str, batch: usize) -> Inputs {
+        let mut input = |what: &str, dims: &[usize]| rec.input(&format!("{what}{name}"), dims, DType::F32);
+        let time = input("time", &[batch]);
+        if self.kind == ProcessKind::Gaussian {
+            let (level, weight) = (input("level", &[batch, 2]), input("weight", &[batch, 1]));
+            return Inputs { time, level, weight, terms: None };
+        }
+        let level = match self.limit().levels() {
+            1 => input("level", &[batch, 1]),
+            numbers => input("level", &[batch, 1, numbers]),
+        };
+        let weight = input("weight", &[batch, 1, 3]);
+        let terms = matches!(self.form(), Form::Divergence(_)).then(|| input("terms", &[batch, 1, 3, TERMS]));
+        Inputs { time, level, weight, terms }
     }
 
     /// (sqrt(alpha_bar), sqrt(1 - alpha_bar)) at t.
@@ -138,28 +191,22 @@ impl Objective {
 
     /// The row inputs at times `t`, for a step whose loss is a mean over `tokens` tokens: nats per token for the categorical
     /// processes, the mean squared error per element for the Gaussian one.
-    pub fn levels(&self, t: &[f64], tokens: f64) -> Levels {
+    pub fn levels(&self, t: &[f64], tokens: f64, purpose: Purpose) -> Levels {
         let mut out = Levels::default();
         for &t in t {
-            let alpha_bar = self.schedule.alpha_bar(t);
-            out.time.push(self.model.time_value(t, alpha_bar));
-            let slope = -self.schedule.alpha_bar_derivative(t);
-            match self.loss {
-                ObjectiveConfig::Masked(_) => {
-                    out.level.push(alpha_bar as f32);
-                    out.weight.push((slope / (1.0 - alpha_bar) / tokens) as f32);
-                }
-                ObjectiveConfig::Uniform(_) => {
-                    out.level.push(alpha_bar as f32);
-                    out.weight.push((slope / tokens) as f32);
-                }
-                ObjectiveConfig::DiffusionLm(_) => {
-                    let (signal, sigma) = self.signal_noise(t);
-                    out.level.extend([signal as f32, sigma as f32]);
-                    let d = self.model.embedding_encoder().map_or(1, galatea_models::Encoder::embedding_width);
-                    out.weight.push((1.0 / (tokens * d as f64)) as f32);
-                }
+            if self.kind == ProcessKind::Gaussian {
+                let (signal, sigma) = self.signal_noise(t);
+                out.time.push(self.model.time_value(t, self.schedule.alpha_bar(t)));
+                out.level.extend([signal as f32, sigma as f32]);
+                let d = self.model.embedding_encoder().map_or(1, galatea_models::Encoder::embedding_width);
+                out.weight.push((1.0 / (tokens * d as f64)) as f32);
+                continue;
             }
+            let Moment { t, alpha_bar, masks, weight, classes } = self.moment(t, purpose);
+            out.time.push(self.model.time_value(t, alpha_bar));
+            out.level.extend(&[alpha_bar as f32, masks as f32][..self.limit().levels()]);
+            out.weight.extend(weight.map(|w| (w / tokens) as f32));
+            out.terms.extend(classes.to_array().as_flattened().iter().map(|&x| x as f32));
         }
         out
     }

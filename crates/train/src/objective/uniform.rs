@@ -1,8 +1,12 @@
 //! Uniform-state diffusion.
 
-use super::{Batch, Inputs, Objective};
-use galatea_autograd::{Limit, Recorder};
-use galatea_models::Model;
+use super::tokens::{Form, Moment, OnTokens};
+use super::{Objective, Purpose};
+use crate::Error;
+use galatea_autograd::Link;
+use galatea_processes::objectives::divergence::{uniform, uniform_weight};
+use galatea_processes::{Categorical, Limit};
+use galatea_schedules::Schedule;
 use serde::{Deserialize, Serialize};
 
 /// `kind = "uniform"`: the uniform-state NELBO in continuous time.
@@ -13,11 +17,25 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, default)]
 pub struct Uniform {}
 
-/// The rate of the bound, weighted -alpha_bar'.
-pub(super) fn record(objective: &Objective, rec: &mut Recorder, model: &Model, inputs: Inputs) -> Batch {
-    let Inputs { x_0, time, weight, level, .. } = inputs;
-    let x_t = rec.corrupt_tokens(x_0, level, Limit::Uniform(objective.vocab as u32));
-    let logits = model.logits(rec, objective.network_vocab(), x_t, time, None);
-    let (loss, nelbo) = rec.uniform_nelbo(logits, x_0, x_t, level, weight);
-    Batch { x_0, time, level, weight, loss, value: nelbo, token_weight: None }
+impl OnTokens for Uniform {
+    fn form(&self, _objective: &Objective) -> Form {
+        Form::Divergence(Link::Softmax)
+    }
+
+    fn moment(&self, objective: &Objective, t: f64, _purpose: Purpose) -> Moment {
+        let (vocab, slope) = (objective.vocab, objective.schedule.alpha_bar_derivative(t));
+        let mut moment = Moment::new(objective, t, [0.0; 3]);
+        let w = uniform_weight(vocab, moment.alpha_bar, slope);
+        (moment.weight, moment.classes) = ([0.0, w, w], uniform(vocab, moment.alpha_bar));
+        moment
+    }
+
+    fn constant(&self, objective: &Objective) -> Result<f64, Error> {
+        prior(objective)
+    }
+}
+
+/// What is known of x_0 at t = 1 though the sampler begins without it: KL(q(x_1 | x_0) || uniform).
+pub(super) fn prior(objective: &Objective) -> Result<f64, Error> {
+    Ok(Categorical::new(objective.vocab, Limit::Uniform)?.prior_kl(objective.schedule.alpha_bar(1.0)))
 }

@@ -1,19 +1,30 @@
 use crate::cpu::Cores;
 use crate::isa::multiversion;
 use crate::op::Limit;
-use galatea_random::{block, unit_f32};
+use galatea_random::{block, unit_f64};
 
 /// Tokens of one task.
 const GRAIN: usize = 1024;
 
-/// x_t `[b, l]` ~ q(. | x_0) at alpha_bar `[b]` or `[b, blocks]`.
-pub fn forward(cores: &Cores, limit: Limit, stream: u32, x_0: &[u32], alpha_bar: &[f32], rng: &[u32], x_t: &mut [u32]) {
-    let len = x_0.len() / alpha_bar.len();
+/// x_t `[b, l]` ~ q(. | x_0) of `b` rows at `level`.
+#[expect(clippy::too_many_arguments, reason = "the op's parameters, reads and writes")]
+pub fn forward(
+    cores: &Cores,
+    limit: Limit,
+    stream: u32,
+    b: usize,
+    x_0: &[u32],
+    level: &[f32],
+    rng: &[u32],
+    x_t: &mut [u32],
+) {
+    let (len, width) = (x_0.len() / b, level.len() / b);
     let seed = u64::from(rng[0]) | u64::from(rng[1]) << 32;
-    cores.pool.rows(x_t, len, GRAIN.div_ceil(len), |b, x_t| {
+    cores.pool.rows(x_t, len, GRAIN.div_ceil(len), |first, x_t| {
         for (i, x_t) in x_t.chunks_mut(len).enumerate() {
-            let row = (b + i) * len;
-            corrupt(cores.isa, limit, seed, stream, rng[2], row, alpha_bar[b + i], &x_0[row..row + len], x_t);
+            let row = first + i;
+            let (x_0, level) = (&x_0[row * len..][..len], &level[row * width..][..width]);
+            corrupt(cores.isa, limit, seed, stream, rng[2], row as u32, level, x_0, x_t);
         }
     });
 }
@@ -24,19 +35,31 @@ multiversion! {
         seed: u64,
         stream: u32,
         step: u32,
-        first: usize,
-        alpha_bar: f32,
+        row: u32,
+        level: &[f32],
         x_0: &[u32],
         x_t: &mut [u32],
     ) {
+        let numbers = limit.levels();
+        let (len, groups) = (x_0.len(), level.len() / numbers);
         for (i, (x_t, &x_0)) in x_t.iter_mut().zip(x_0).enumerate() {
-            let words = block(seed, stream, step, (first + i) as u32, 0);
+            let words = block(seed, stream, step, row, i as u32);
+            let level = &level[i * groups / len * numbers..][..numbers];
+            let (u, alpha_bar) = (unit_f64([words[0], words[1]]), f64::from(level[0]));
+            // The high half of a product is uniform below `ids` (bias below ids / 2^64).
+            let uniform = |ids: u32| {
+                let word = u64::from(words[2]) << 32 | u64::from(words[3]);
+                ((u128::from(word) * u128::from(ids)) >> 64) as u32
+            };
             let drawn = match limit {
                 Limit::Mask(mask) => mask,
-                // The high word of a product is uniform below `ids` (bias below ids / 2^32).
-                Limit::Uniform(ids) => ((u64::from(words[1]) * u64::from(ids)) >> 32) as u32,
+                Limit::Uniform(ids) => uniform(ids),
+                Limit::Hybrid { ids, mask } => {
+                    let other = uniform(ids);
+                    if u < alpha_bar + f64::from(level[1]) { mask } else { other + u32::from(other >= mask) }
+                }
             };
-            *x_t = if unit_f32(words[0]) < alpha_bar { x_0 } else { drawn };
+            *x_t = if u < alpha_bar { x_0 } else { drawn };
         }
     }
 }
