@@ -1,7 +1,7 @@
 //! The perfect denoisers: their answers against Bayes by enumeration, their bounds against the exact -log p(x).
 
 use galatea_processes::objectives::{Batch, batch, bound, d3pm, masked, uniform};
-use galatea_processes::{Categorical, Denoiser, EmbeddingDenoiser, Gaussian, Limit};
+use galatea_processes::{Categorical, Denoiser, EmbeddingDenoiser, Gaussian, Limit, Scheduled};
 use galatea_random::Philox;
 use galatea_schedules::{Cosine, Linear, LinearLogSnr, Schedule};
 use galatea_text::language::{
@@ -208,11 +208,12 @@ fn bounds_of_short_chains_lie_above_the_entropy_and_fall() {
             mean_over_time(40_000, |u, k| {
                 let step = (u * f64::from(steps)).ceil().max(1.0);
                 let (t, s) = (step / f64::from(steps), (step - 1.0) / f64::from(steps));
-                let (alpha_bar_t, alpha_bar_s) = (Linear.alpha_bar(t), Linear.alpha_bar(s));
+                let alpha_bar_t = Linear.alpha_bar(t);
                 let x_0 = chain.sample(&mut Philox::new(6, 0, 0, k));
                 f64::from(steps)
                     * draw_of(&mut denoiser, &process, &x_0, (t, alpha_bar_t, k), |logits, x_0, x_t| {
-                        d3pm::loss(&process, logits, x_0, x_t, alpha_bar_t, alpha_bar_s, 0.0, None)
+                        let mut scratch = d3pm::Scratch::new(width);
+                        d3pm::loss(&Scheduled::new(process, Linear), logits, x_0, x_t, t, s, 0.0, &mut scratch, None)
                     })
             })
         });
