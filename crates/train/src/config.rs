@@ -1,7 +1,8 @@
 //! What a run is: one TOML file, every field with a default.
 
 use crate::Error;
-use crate::objective::{D3pm, DiffusionLm, Flow, Gidd, Masked, Sedd, Uniform, Weighting};
+pub use crate::objective::ObjectiveConfig;
+use crate::objective::{DiffusionLm, Gidd, Masked, Uniform};
 use galatea_autograd::{DType, Keep, Recorder};
 use galatea_models::Model;
 use galatea_schedules::AnySchedule;
@@ -187,98 +188,6 @@ impl ProcessKind {
             Self::Uniform => ObjectiveConfig::Uniform(Uniform::default()),
             Self::Hybrid => ObjectiveConfig::Gidd(Gidd::default()),
             Self::Gaussian => ObjectiveConfig::DiffusionLm(DiffusionLm::default()),
-        }
-    }
-}
-
-/// `[objective]`: which loss, with its settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum ObjectiveConfig {
-    /// The masked NELBO (MDLM, MD4, LLaDA).
-    Masked(Masked),
-    /// The uniform-state NELBO (UDLM, Duo).
-    Uniform(Uniform),
-    /// The KL of a chain's posteriors, with an auxiliary cross-entropy (D3PM).
-    D3pm(D3pm),
-    /// Score entropy (SEDD).
-    Sedd(Sedd),
-    /// The bound of masks and uniform tokens together (GIDD).
-    Gidd(Gidd),
-    /// The generalised KL of a mixture path (discrete flow matching).
-    Flow(Flow),
-    /// Squared error and rounding on embeddings.
-    DiffusionLm(DiffusionLm),
-}
-
-impl ObjectiveConfig {
-    /// Every loss with its default settings.
-    pub fn all() -> [Self; 7] {
-        [
-            Self::Masked(Masked::default()),
-            Self::Uniform(Uniform::default()),
-            Self::D3pm(D3pm::default()),
-            Self::Sedd(Sedd::default()),
-            Self::Gidd(Gidd::default()),
-            Self::Flow(Flow::default()),
-            Self::DiffusionLm(DiffusionLm::default()),
-        ]
-    }
-
-    /// The word for it in a configuration.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Masked(_) => "masked",
-            Self::Uniform(_) => "uniform",
-            Self::D3pm(_) => "d3pm",
-            Self::Sedd(_) => "sedd",
-            Self::Gidd(_) => "gidd",
-            Self::Flow(_) => "flow",
-            Self::DiffusionLm(_) => "diffusion-lm",
-        }
-    }
-
-    /// The processes that have this loss.
-    pub fn processes(&self) -> &'static [ProcessKind] {
-        match self {
-            Self::Masked(_) => &[ProcessKind::Mask],
-            Self::Uniform(_) => &[ProcessKind::Uniform],
-            Self::D3pm(_) | Self::Sedd(_) | Self::Flow(_) => &[ProcessKind::Mask, ProcessKind::Uniform],
-            Self::Gidd(_) => &[ProcessKind::Hybrid],
-            Self::DiffusionLm(_) => &[ProcessKind::Gaussian],
-        }
-    }
-
-    /// Checks the settings.
-    ///
-    /// # Errors
-    /// The first that no loss can have.
-    fn validate(&self) -> Result<(), Error> {
-        let bad = |field: &'static str, expected: &str, found: &dyn std::fmt::Display| {
-            Err(Error::Config { field, expected: expected.to_owned(), found: found.to_string() })
-        };
-        match self {
-            Self::Masked(Masked { steps }) if *steps > 1 << 24 => {
-                bad("objective.steps", "0 for continuous time, else a number up to 16777216", steps)
-            }
-            Self::D3pm(D3pm { steps, .. }) if *steps == 0 || *steps > 1 << 24 => {
-                bad("objective.steps", "a number from 1 to 16777216", steps)
-            }
-            Self::D3pm(D3pm { lambda, .. }) if !(lambda.is_finite() && *lambda >= 0.0) => {
-                bad("objective.lambda", "not negative", lambda)
-            }
-            Self::Gidd(Gidd { most, weighting })
-                if *weighting != Weighting::Bound && !(most.is_finite() && *most > 0.0) =>
-            {
-                bad("objective.most", "a number above 0", most)
-            }
-            Self::Masked(_)
-            | Self::Uniform(_)
-            | Self::D3pm(_)
-            | Self::Sedd(_)
-            | Self::Gidd(_)
-            | Self::Flow(_)
-            | Self::DiffusionLm(_) => Ok(()),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What a recording measures is what the host functions of `galatea-processes` say, on the tokens that they noise.
 
 use super::tokens::Form;
-use super::{D3pm, Flow, Gidd, Masked, Objective, Purpose, Sedd, Uniform, Weighting};
-use crate::config::{ObjectiveConfig, ProcessKind};
+use super::{D3pm, Flow, Gidd, Masked, Objective, ObjectiveConfig, Purpose, Sedd, Uniform, Weighting};
+use crate::config::ProcessKind;
 use galatea_autograd::{DType, Init, Part, Recorder, Session};
 use galatea_kernels::{Cpu, Op};
 use galatea_models::Model;

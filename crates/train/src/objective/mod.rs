@@ -5,6 +5,7 @@
 //! weighted cross-entropy or a [`divergence`](galatea_processes::objectives::divergence) compares what the network says with x_0.
 //! They differ in a few numbers a row, which the host computes in f64 from the time.
 
+mod choice;
 mod d3pm;
 pub mod e2e;
 mod flow;
@@ -19,6 +20,7 @@ mod tokens;
 mod uniform;
 pub mod vlb;
 
+pub use choice::ObjectiveConfig;
 pub use d3pm::D3pm;
 pub use flow::Flow;
 pub use gaussian::DiffusionLm;
@@ -28,7 +30,7 @@ pub use sedd::Sedd;
 pub use uniform::Uniform;
 
 use crate::Error;
-use crate::config::{Config, ObjectiveConfig, ProcessKind};
+use crate::config::{Config, ProcessKind};
 use galatea_autograd::{DType, Limit, Recorder, Var};
 use galatea_models::Model;
 use galatea_processes::objectives::divergence::TERMS;

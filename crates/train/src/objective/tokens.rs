@@ -1,7 +1,6 @@
 //! What every objective on tokens is: a few numbers a row, and one recording.
 
-use super::{Batch, Inputs, Objective, Purpose};
-use crate::config::ObjectiveConfig;
+use super::{Batch, Inputs, Objective, ObjectiveConfig, Purpose};
 use galatea_autograd::{Link, Recorder, Var};
 use galatea_models::Model;
 use galatea_processes::objectives::divergence::Classes;
