@@ -15,6 +15,7 @@ pub const KINDS: &[Kind] = &[
     Kind { family: "diffusion_lm", check: diffusion_lm::check },
     Kind { family: "diffusion_lm_sampling", check: diffusion_lm::sample },
     Kind { family: "dit_mdlm", check: dit::mdlm },
+    Kind { family: "dream", check: llama::dream },
     Kind { family: "dream_sampling", check: unmasking::dream },
     Kind { family: "duo", check: uniform::duo },
     Kind { family: "fast_dllm", check: unmasking::fast_dllm },

@@ -3,8 +3,9 @@
 use super::dit::masked_cross_entropy;
 use super::network::{GRADIENTS, Network, OUTPUTS, flat, gradients};
 use super::{Case, Fault, Report};
-use galatea_models::{Llama, Model};
-use ndarray::{Array2, Ix2};
+use galatea_autograd::DType;
+use galatea_models::{Llama, Model, Naming};
+use ndarray::{Array2, Array3, Axis, Ix2, Slice, concatenate};
 
 /// The body that the settings of a LLaDA describe, and its vocabulary.
 pub(super) fn llada_model(case: &Case) -> Result<(Model, usize), Fault> {
@@ -47,6 +48,70 @@ pub(super) fn llada(case: &Case, report: &mut Report) -> Result<(), Fault> {
     let logits = network.forward(&case.ids("x")?, &vec![0.0; batch])?;
     report.relative_f32("logits", &flat(&logits), &case.vec("logits")?, OUTPUTS);
     let dlogits = masked_cross_entropy(case, report, &x_0, &x_t, &logits)?;
+    network.backward(&dlogits)?;
+    gradients(&network.session, case, report, GRADIENTS)
+}
+
+/// The body that the settings of a Dream describe, and its vocabulary.
+fn dream_model(case: &Case) -> Result<(Model, usize), Fault> {
+    if case.flag("tie_word_embeddings")? {
+        return Err(case.unsupported("tie_word_embeddings", "false"));
+    }
+    let [vocab, d_model] = case.shape("param.model.embed_tokens.weight")?;
+    let [d_ff, _] = case.shape("param.model.layers.0.mlp.gate_proj.weight")?;
+    let layers = (0..).take_while(|n| case.has(&format!("param.model.layers.{n}.input_layernorm.weight"))).count();
+    let model = Model::Llama(Llama {
+        d_model,
+        layers,
+        heads: case.count("num_attention_heads")?,
+        kv_heads: case.count("num_key_value_heads")?,
+        d_ff,
+        rope_theta: case.number("rope_theta")?,
+        norm_eps: case.number("rms_norm_eps")? as f32,
+        qkv_bias: case.has("param.model.layers.0.self_attn.q_proj.bias"),
+        naming: Naming::Qwen,
+        ..Llama::default()
+    });
+    model.validate()?;
+    Ok((model, vocab))
+}
+
+/// `dream`: logits, those of the token before for every position, a row with padding before it, and every gradient.
+pub(super) fn dream(case: &Case, report: &mut Report) -> Result<(), Fault> {
+    let (model, vocab) = dream_model(case)?;
+    let (x_t, x_0): (Array2<u32>, Array2<u32>) = (case.id_array::<Ix2>("x")?, case.id_array::<Ix2>("x0")?);
+    let (batch, len) = x_t.dim();
+    let mut network = Network::new(case, [batch, len, vocab], |rec, ids, time| {
+        let visible = rec.input("visible", &[batch, len], DType::U32);
+        model.logits(rec, vocab, ids, time, Some(visible))
+    })?;
+    let ids = case.ids("x")?;
+    let forward = |network: &mut Network, visible: &[u32]| {
+        let input = network.session.plan().input("visible").ok_or_else(|| Fault::Tensor { name: "visible".into() })?;
+        network.session.write(input, visible).map_err(Fault::refused)?;
+        network.forward(&ids, &vec![0.0; batch])
+    };
+    if case.has("leftpad.attention_mask") {
+        // Rotations know how far apart two positions are and nothing else: padding needs no other positions.
+        let visible = case.ids("leftpad.attention_mask")?;
+        let logits = forward(&mut network, &visible)?;
+        let padding = visible.iter().take_while(|&&v| v == 0).count();
+        let found: Vec<f32> = flat(&logits)[padding * vocab..len * vocab].to_vec();
+        report.relative_f32("logits behind padding", &found, &case.vec("leftpad.logits_valid")?, OUTPUTS);
+    }
+    let logits = forward(&mut network, &vec![1; batch * len])?;
+    report.relative_f32("logits", &flat(&logits), &case.vec("logits")?, OUTPUTS);
+    // A position is predicted where the token before it stands; the first by itself.
+    let cut = |from: usize, to: usize| logits.slice_axis(Axis(1), Slice::from(from..to));
+    let shifted = concatenate(Axis(1), &[cut(0, 1), cut(0, len - 1)]).map_err(Fault::refused)?;
+    let shifted = shifted.as_standard_layout().into_owned();
+    report.relative_f32("shifted logits", &flat(&shifted), &case.vec("logits_shifted")?, OUTPUTS);
+    let dshifted = masked_cross_entropy(case, report, &x_0, &x_t, &shifted)?;
+    let mut dlogits = Array3::zeros(logits.dim());
+    for l in 0..len {
+        let mut to = dlogits.index_axis_mut(Axis(1), l.saturating_sub(1));
+        to += &dshifted.index_axis(Axis(1), l);
+    }
     network.backward(&dlogits)?;
     gradients(&network.session, case, report, GRADIENTS)
 }
