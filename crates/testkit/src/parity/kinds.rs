@@ -19,7 +19,7 @@ pub const KINDS: &[Kind] = &[
     Kind { family: "dream_sampling", check: unmasking::dream },
     Kind { family: "duo", check: uniform::duo },
     Kind { family: "fast_dllm", check: unmasking::fast_dllm },
-    Kind { family: "flow_matching", check: uniform::flow_loss },
+    Kind { family: "flow_matching", check: uniform::flow },
     Kind { family: "gaussian_samplers", check: gaussian::samplers },
     Kind { family: "gidd_dit", check: dit::gidd },
     Kind { family: "gidd_loss", check: uniform::gidd },

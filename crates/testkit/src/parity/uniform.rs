@@ -2,9 +2,9 @@
 
 use super::rows::{mean, rows};
 use super::schedules::{noise, stratified};
-use super::{Case, Fault, Report, ancestral};
+use super::{Case, Fault, Report, ancestral, rates};
 use galatea_processes::objectives::interpolating::{self, Weighting};
-use galatea_processes::objectives::{d3pm, flow, uniform};
+use galatea_processes::objectives::{d3pm, flow as objective, uniform};
 use galatea_processes::times::quantise;
 use galatea_processes::{Categorical, Hybrid, Interpolating, Limit, Scheduled, TokenProcess};
 use galatea_schedules::{AnySchedule, Linear, Power, Schedule};
@@ -177,8 +177,8 @@ pub(super) fn gidd(case: &Case, report: &mut Report) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The path and the loss of `flow_matching`.
-pub(super) fn flow_loss(case: &Case, report: &mut Report) -> Result<(), Fault> {
+/// `flow_matching`: the path and the loss here, the solver's trace with the samplers.
+pub(super) fn flow(case: &Case, report: &mut Report) -> Result<(), Fault> {
     let text = case.text("scheduler")?;
     let n = text.strip_prefix("polynomial n=").and_then(|n| n.parse::<f64>().ok());
     let schedule = Power::new(n.ok_or_else(|| case.unsupported("scheduler", "polynomial n=<number>"))?)?;
@@ -204,11 +204,11 @@ pub(super) fn flow_loss(case: &Case, report: &mut Report) -> Result<(), Fault> {
     for ((i, logits), &target) in rows(case, "logits")?.iter().enumerate().zip(&x_1) {
         let t = times[i / len];
         let mut gradient = vec![0.0; logits.len()];
-        losses.push(flow::loss(logits, target, x_t[i], kappa(t), slope(t), Some(&mut gradient)));
+        losses.push(objective::loss(logits, target, x_t[i], kappa(t), slope(t), Some(&mut gradient)));
         gradients.extend(gradient.iter().map(|g| g / (batch * len) as f64));
     }
     report.relative("loss_per_token", &losses, &case.vec("loss_per_token")?, 1e-5);
     report.relative("loss", &[mean(&losses)], &case.vec("loss")?, 1e-5);
     report.relative("grad_logits", &gradients, &case.vec("grad_logits")?, 1e-5);
-    Ok(())
+    if case.has("sample.x_final") { rates::flow(case, report) } else { Ok(()) }
 }
