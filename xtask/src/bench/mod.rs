@@ -1,9 +1,11 @@
 //! Times: criterion's benches with their rooflines, single rows of the seed's model, its two ways to write
-//! a text, and the same works in other programs.
+//! a text, and the same works in other programs. And what each order of deciding positions costs a perfect network.
 
 mod baseline;
 mod criterion;
 mod crossover;
+mod orders;
+mod panel;
 mod peers;
 mod report;
 mod row;
@@ -22,6 +24,7 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<Outcome> {
         }
         Some((first, _)) if matches!(first.as_str(), "step" | "sample" | "decode") => row::run(root, arguments),
         Some((first, rest)) if first == "crossover" => crossover::run(root, rest),
+        Some((first, rest)) if first == "orders" => orders::run(root, rest),
         Some((first, rest)) if first == "peers" => match peers::Options::parse(rest) {
             Ok(options) => peers::run(root, &options),
             Err(message) => Ok(usage(&message)),

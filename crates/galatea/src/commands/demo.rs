@@ -4,7 +4,7 @@ mod grammar;
 mod wish;
 
 use super::flags::positive;
-use super::oracle::price::{Rule, price};
+use super::oracle::price::{Rule, bounded, price, surest};
 use crate::failure::Usage;
 use crate::spelling::Spelling;
 use crate::ui::canvas::Painter;
@@ -234,8 +234,8 @@ impl Demo {
         self.say(format_args!("  {:<34}{:>7}{:>20}{:>20}", "", "passes", "keep the grammar", "a perfect network"))?;
         let orders = [
             (Order::Ancestral, Rule::Ancestral(self.language.len()), "ancestral, 48 steps"),
-            (Order::Entropy, Rule::Fixed(1), "one word a pass, surest first"),
-            (Order::EntropyBound, Rule::EntropyBound(GAMMA), "entropy bound, 0.1 nats a pass"),
+            (Order::Entropy, surest(self.language.len()), "one word a pass, surest first"),
+            (Order::EntropyBound, bounded(GAMMA), "entropy bound, 0.1 nats a pass"),
         ];
         let mut shares = Map::new();
         let mut last = None;

@@ -1,13 +1,18 @@
 //! `galatea oracle`: a diffusion whose network makes no mistake, as a table.
 
 mod exact;
+mod law;
+mod orders;
 pub(super) mod price;
+mod surest;
 
 use crate::ui::out;
 use exact::{Oracle, stream};
 use galatea_random::Philox;
+use galatea_samplers::{Score, Selection};
 use galatea_text::language::{ExactModel, Level, MarkovChain, StoryLanguage, Sudoku4};
 use ndarray::{Array1, Array2};
+use price::{Rule, bounded, surest};
 use serde_json::{Value, json};
 use std::f64::consts::LN_2;
 
@@ -24,6 +29,7 @@ Examples:
   galatea oracle                      what a perfect network knows of a short story
   galatea oracle --level 3            96 templates instead of one
   galatea oracle --example sudoku     288 grids of 4 x 4 instead of stories
+  galatea oracle --orders             every order of deciding positions, at 4 to 48 passes
   galatea oracle --samples 1000 --json")]
 pub(crate) struct Args {
     /// Level of the story language: 1 to 3, from one template and small numbers to 96 templates
@@ -35,6 +41,9 @@ pub(crate) struct Args {
     /// Texts written with each sampler; more make the shares of valid ones more precise
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     samples: u32,
+    /// Compare every order of deciding positions instead, each in several numbers of passes
+    #[arg(long)]
+    orders: bool,
     /// Seed of everything that is drawn
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     seed: u64,
@@ -83,6 +92,9 @@ fn tell<M: ExactModel>(
     title: &str,
     picture: impl Fn(&[u32]) -> Vec<String>,
 ) -> anyhow::Result<()> {
+    if args.orders {
+        return orders::tell(model, title, args.samples, args.seed, args.json);
+    }
     let say = |line: String| if args.json { Ok(()) } else { out::line(line) };
     let x = model.sample(&mut Philox::new(args.seed, stream::STORY, 0, 0));
     say(format!("A perfect network for {title}: {} positions, {} tokens\n", model.len(), model.vocab()))?;
@@ -119,7 +131,7 @@ fn tell<M: ExactModel>(
     say(format!("\nThe price of parallelism: {} texts a row, no mistake in the network\n", args.samples))?;
     say(format!("  {:<32}{:>7}{:>17}{:>12}", "sampler", "passes", "valid", "bits"))?;
     let mut prices = Vec::new();
-    for rule in price::RULES {
+    for rule in rules(model.len()) {
         let price = price::price(model, rule, args.samples, args.seed)?;
         let price::Price { passes, valid, error, bits, .. } = price;
         let share = format!("{:.1} +- {:.1} %", 100.0 * valid, 100.0 * error);
@@ -145,6 +157,16 @@ fn tell<M: ExactModel>(
         }))?;
     }
     Ok(())
+}
+
+/// The rows of the table.
+fn rules(len: usize) -> Vec<Rule> {
+    let sure = Selection::Threshold { least: 0.9, slack: 0.0 };
+    let mut rules: Vec<Rule> = [24, 48, 96, 200].map(Rule::Ancestral).to_vec();
+    rules.extend([len, len.div_ceil(2)].map(surest));
+    rules.push(Rule::Unmasking(sure, Score::Confidence));
+    rules.extend([0.0, 0.1, 0.5, 2.0].map(bounded));
+    rules
 }
 
 /// Lines of at most 100 columns.

@@ -11,6 +11,17 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// The bar's length: progress may be of steps or of seconds, so it is a fraction.
 const FULL: u64 = 10_000;
 
+/// A bar of `total` steps on a terminal, nothing elsewhere.
+pub(crate) fn count(total: u64, what: &str) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:14} {pos}/{len} {msg}  {eta}").expect("a constant template");
+    ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10))
+        .with_style(style.progress_chars("█▉▊▋▌▍▎▏ "))
+        .with_message(what.to_owned())
+}
+
 /// Shows a training run on standard error.
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,

@@ -1,6 +1,7 @@
 //! Time against length, a panel for each batch: autoregression in one colour, every number of steps in another, floors
 //! dashed.
 
+use super::super::panel::{GRID, style, to};
 use super::{Text, distinct, texts};
 use anyhow::{Context, Result};
 use plotters::chart::ChartBuilder;
@@ -10,8 +11,7 @@ use plotters::prelude::{
     WHITE,
 };
 use plotters::series::{DashedLineSeries, LineSeries};
-use plotters::style::TextStyle;
-use plotters::style::text_anchor::{HPos, Pos, VPos};
+use plotters::style::text_anchor::{HPos, VPos};
 use serde_json::Value;
 use std::error::Error;
 
@@ -20,7 +20,6 @@ const PANEL: (u32, u32) = (480, 460);
 const TITLE: u32 = 40;
 const LEGEND: u32 = 170;
 
-const GRID: RGBColor = RGBColor(225, 225, 225);
 const ONE_BY_ONE: RGBColor = RGBColor(198, 70, 60);
 /// From few steps to many: light to dark.
 const STEPS: [RGBColor; 6] = [
@@ -49,10 +48,6 @@ impl Way {
     fn name(&self) -> String {
         self.steps.map_or_else(|| "autoregression".to_owned(), |steps| format!("{steps} denoising steps"))
     }
-}
-
-fn style(size: u32, horizontal: HPos, vertical: VPos) -> TextStyle<'static> {
-    TextStyle::from(("sans-serif", size)).pos(Pos::new(horizontal, vertical))
 }
 
 fn draw(svg: &mut String, found: &Value) -> Result<(), Box<dyn Error>> {
@@ -131,12 +126,6 @@ fn draw_panel(
     let (x, y) = chart.plotting_area().map_coordinate(&((left * right).sqrt(), low));
     area.draw(&Word::new("tokens of a text", to(area, (x, y + 24)), style(13, HPos::Center, VPos::Top)))?;
     Ok(())
-}
-
-/// A pixel of the whole picture as one of `area`.
-fn to(area: &DrawingArea<SVGBackend<'_>, Shift>, (x, y): (i32, i32)) -> (i32, i32) {
-    let (left, top) = area.get_base_pixel();
-    (x - left, y - top)
 }
 
 /// 1, 2 and 5 times powers of ten between two times.

@@ -29,7 +29,7 @@ pub(super) struct Estimate {
 }
 
 impl Estimate {
-    fn of(draws: &[f64]) -> Self {
+    pub(super) fn of(draws: &[f64]) -> Self {
         let n = draws.len() as f64;
         let mean = draws.iter().sum::<f64>() / n;
         let variance = draws.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);

@@ -1,40 +1,34 @@
 //! The price of parallelism: what each way to choose positions costs, with a network that makes no mistake.
 
-use galatea_processes::{Categorical, Limit};
+use super::law::log_likelihood;
+use galatea_processes::{Categorical, Denoiser, Limit};
+use galatea_random::Philox;
 use galatea_samplers::{
-    Ancestral, AncestralOptions, Filter, Fixed, Levels, Sampler, Score, Selection, TimeDependence, Unmasking,
-    UnmaskingOptions,
+    Ancestral, AncestralOptions, Draws, Filter, Fixed, Keyed, Levels, Sampler, Score, Selection, TimeDependence,
+    Unmasking, UnmaskingOptions,
 };
 use galatea_schedules::{Linear, grid};
 use galatea_text::language::{Contradiction, ExactDenoiser, ExactModel};
+use std::f64::consts::LN_2;
 
 /// A way to write a text.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(in crate::commands) enum Rule {
     /// The posterior along this many even steps.
     Ancestral(usize),
-    /// This many positions a pass, the surest first.
-    Fixed(usize),
-    /// Every position surer than this.
-    Threshold(f64),
-    /// As many positions as keep their joint entropy within this many nats.
-    EntropyBound(f64),
+    /// Positions by rank.
+    Unmasking(Selection, Score),
 }
 
-/// The rows of the table.
-pub(in crate::commands) const RULES: [Rule; 11] = [
-    Rule::Ancestral(24),
-    Rule::Ancestral(48),
-    Rule::Ancestral(96),
-    Rule::Ancestral(200),
-    Rule::Fixed(1),
-    Rule::Fixed(2),
-    Rule::Threshold(0.9),
-    Rule::EntropyBound(0.0),
-    Rule::EntropyBound(0.1),
-    Rule::EntropyBound(0.5),
-    Rule::EntropyBound(2.0),
-];
+/// As many words a pass as `passes` asks for, the surest first.
+pub(in crate::commands) const fn surest(passes: usize) -> Rule {
+    Rule::Unmasking(Selection::Quota { passes }, Score::Entropy)
+}
+
+/// As many words as keep their joint entropy within `gamma` nats.
+pub(in crate::commands) const fn bounded(gamma: f64) -> Rule {
+    Rule::Unmasking(Selection::EntropyBound { gamma }, Score::Entropy)
+}
 
 /// What a rule costs.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,33 +44,46 @@ pub(in crate::commands) struct Price {
     pub(in crate::commands) bits: f64,
 }
 
+/// A sampler of any kind.
+pub(super) type Any<'a, E> =
+    Box<dyn Sampler<Item = Result<galatea_samplers::Canvas, galatea_samplers::Failure<E>>, DenoiserError = E> + 'a>;
+
 impl Rule {
     pub(in crate::commands) fn name(self) -> String {
         match self {
             Rule::Ancestral(steps) => format!("ancestral, {steps} steps"),
-            Rule::Fixed(1) => "one word a pass, surest first".to_owned(),
-            Rule::Fixed(n) => format!("{n} words a pass, surest first"),
-            Rule::Threshold(least) => format!("every word surer than {least}"),
-            Rule::EntropyBound(gamma) => format!("entropy bound {gamma} nats"),
+            Rule::Unmasking(Selection::Quota { passes }, score) => format!("{}, {passes} passes", order(score)),
+            Rule::Unmasking(Selection::Threshold { least, .. }, score) => format!("{} above {least}", order(score)),
+            Rule::Unmasking(Selection::Factor { factor }, _) => format!("factor {factor}"),
+            Rule::Unmasking(Selection::EntropyBound { gamma }, _) => format!("entropy bound {gamma} nats"),
+            Rule::Unmasking(Selection::Hierarchy { high, .. }, _) => format!("best of each gap, all above {high}"),
+            Rule::Unmasking(Selection::Share { passes, .. }, score) => format!("{}, {passes} shares", order(score)),
+            Rule::Unmasking(Selection::Bernoulli { passes, .. }, _) => format!("coins, {passes} passes"),
         }
     }
 
-    /// What chooses positions; nothing does in ancestral sampling, where each position has its own dice.
-    fn selection(self, len: usize) -> Option<(Selection, Score)> {
-        match self {
-            Rule::Ancestral(_) => None,
-            Rule::Fixed(n) => Some((Selection::Quota { passes: len.div_ceil(n) }, Score::Entropy)),
-            Rule::Threshold(least) => Some((Selection::Threshold { least, slack: 0.0 }, Score::Confidence)),
-            Rule::EntropyBound(gamma) => Some((Selection::EntropyBound { gamma }, Score::Entropy)),
-        }
-    }
-
-    /// The steps of ancestral sampling.
-    fn steps(self) -> usize {
-        match self {
-            Rule::Ancestral(steps) => steps,
-            Rule::Fixed(_) | Rule::Threshold(_) | Rule::EntropyBound(_) => 1,
-        }
+    /// The sampler of text number `number`.
+    pub(super) fn sampler<'a, D: Denoiser + 'a>(
+        self,
+        denoiser: D,
+        process: Categorical,
+        fixed: Fixed,
+        (seed, first_sample): (u64, u32),
+        draws: Box<dyn Draws>,
+    ) -> anyhow::Result<Any<'a, D::Error>> {
+        Ok(match self {
+            Rule::Unmasking(selection, score) => {
+                let filter = Filter::default();
+                let options = UnmaskingOptions { seed, first_sample, filter, selection, score, ..Default::default() };
+                Box::new(Unmasking::with_draws(denoiser, process, fixed, options, draws)?)
+            }
+            Rule::Ancestral(steps) => {
+                let levels = Levels::new(&Linear, &grid::uniform(steps))?;
+                let time = TimeDependence::Free;
+                let options = AncestralOptions { seed, first_sample, time, ..AncestralOptions::default() };
+                Box::new(Ancestral::with_draws(denoiser, process, levels, fixed, options, draws)?)
+            }
+        })
     }
 
     /// One text, and how often the network was asked for it.
@@ -84,26 +91,24 @@ impl Rule {
         let (len, vocab) = (model.len(), model.vocab());
         let process = Categorical::new(vocab + 1, Limit::Mask(vocab as u32))?;
         let denoiser = ExactDenoiser::masked(model).on_contradiction(Contradiction::Prior);
-        let fixed = Fixed::none(1, len);
-        let canvas = if let Some((selection, score)) = self.selection(len) {
-            let filter = Filter::default();
-            let options = UnmaskingOptions {
-                seed,
-                first_sample: number,
-                filter,
-                selection,
-                score,
-                blocks: None,
-                ..Default::default()
-            };
-            Unmasking::new(denoiser, process, fixed, options)?.finish()?
-        } else {
-            let levels = Levels::new(&Linear, &grid::uniform(self.steps()))?;
-            let time = TimeDependence::Free;
-            let options = AncestralOptions { seed, first_sample: number, time, ..AncestralOptions::default() };
-            Ancestral::new(denoiser, process, levels, fixed, options)?.finish()?
-        };
+        let draws = Box::new(Keyed::new(seed, number, (1, len))?);
+        let mut sampler = self.sampler(denoiser, process, Fixed::none(1, len), (seed, number), draws)?;
+        for canvas in &mut sampler {
+            canvas?;
+        }
+        let canvas = sampler.canvas();
         Ok((canvas.ids.row(0).to_vec(), canvas.calls))
+    }
+}
+
+/// The words of the table for an order.
+pub(super) fn order(score: Score) -> &'static str {
+    match score {
+        Score::Confidence => "likeliest draw first",
+        Score::Margin => "largest margin first",
+        Score::Entropy => "least entropy first",
+        Score::Random => "at random",
+        Score::LeftToRight => "left to right",
     }
 }
 
@@ -121,13 +126,28 @@ pub(in crate::commands) fn price<M: ExactModel>(
         let log_p = model.log_prob(&x);
         if log_p.is_finite() {
             valid += 1.0;
-            bits -= log_p / std::f64::consts::LN_2;
+            bits -= log_p / LN_2;
         }
     }
     let n = f64::from(samples);
     let share = valid / n;
     let error = (share * (1.0 - share) / n).sqrt();
     Ok(Price { rule, passes: passes / n, valid: share, error, bits: if valid > 0.0 { bits / valid } else { f64::NAN } })
+}
+
+/// KL(source || sampler) in bits, the mean over texts of the source of log2 p(x) / q(x), and its standard error.
+pub(super) fn divergence<M: ExactModel>(
+    model: &M,
+    rule: Rule,
+    texts: u32,
+    (paths, seed): (u32, u64),
+) -> anyhow::Result<super::exact::Estimate> {
+    let one = |number| {
+        let x = model.sample(&mut Philox::new(seed, super::exact::stream::STORY, 1, number));
+        let log_q = log_likelihood(model, rule, &x, (seed, number), paths)?;
+        Ok((model.log_prob(&x) - log_q) / LN_2)
+    };
+    Ok(super::exact::Estimate::of(&(0..texts).map(one).collect::<anyhow::Result<Vec<f64>>>()?))
 }
 
 #[cfg(test)]
@@ -138,18 +158,22 @@ mod tests {
     #[test]
     fn one_at_a_time_is_exact_and_all_at_once_is_not() {
         let sudoku = Sudoku4::new();
-        let one = price(&sudoku, Rule::Fixed(1), 30, 3).expect("a price");
+        let one = price(&sudoku, surest(16), 30, 3).expect("a price");
         assert_eq!((one.valid, one.passes), (1.0, 16.0));
-        assert!((one.bits - sudoku.entropy() / std::f64::consts::LN_2).abs() < 1e-9);
+        assert!((one.bits - sudoku.entropy() / LN_2).abs() < 1e-9);
+        let kl = divergence(&sudoku, surest(16), 10, (1, 3)).expect("a divergence");
+        assert!(kl.mean.abs() < 1e-4, "{kl:?}");
         // One pass draws sixteen independent digits: 288 of 4^16 grids are valid.
-        let all = price(&sudoku, Rule::Fixed(16), 30, 3).expect("a price");
+        let all = price(&sudoku, surest(1), 30, 3).expect("a price");
         assert_eq!((all.valid, all.passes), (0.0, 1.0));
+        let kl = divergence(&sudoku, surest(1), 10, (1, 3)).expect("a divergence");
+        assert!((kl.mean - (32.0 - 288f64.log2())).abs() < 1e-4, "{kl:?}");
     }
 
     #[test]
     fn a_tight_bound_on_entropy_keeps_every_text_valid_in_fewer_passes() {
         let sudoku = Sudoku4::new();
-        let bound = price(&sudoku, Rule::EntropyBound(0.0), 30, 4).expect("a price");
+        let bound = price(&sudoku, bounded(0.0), 30, 4).expect("a price");
         assert_eq!(bound.valid, 1.0);
         assert!(bound.passes < 16.0, "{bound:?}");
     }
