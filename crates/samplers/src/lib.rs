@@ -28,8 +28,6 @@ mod tokens;
 pub mod unmasking;
 
 #[cfg(test)]
-mod goldens;
-#[cfg(test)]
 mod invariants;
 #[cfg(test)]
 mod laws;
