@@ -2,7 +2,6 @@
 
 use crate::Interpolating;
 use crate::categorical::ratio;
-use galatea_schedules::Schedule;
 
 /// Writes the rates at which x_s turns into every id, a row of the forward rate matrix: to another id its inflow, and at x_s
 /// minus their sum.
@@ -97,15 +96,17 @@ pub struct FlowRates {
 }
 
 impl FlowRates {
-    /// The rates of the mixture path with kappa = alpha_bar, whose time runs towards the data, so that kappa' = -alpha_bar'.
+    /// The rates of the mixture path at kappa = `alpha_bar` with the `slope` kappa' = -alpha_bar': its time runs towards the
+    /// data.
     ///
     /// The velocity alone is kappa' / (1 - kappa) to x_0. `correction` times the divergence-free field
     /// kappa' / (kappa (1 - kappa)) (kappa \[y = x_0\] + (1 - kappa) pi(y)) is added: it is in proportion to the path's own
-    /// distribution, which it therefore leaves alone, while it lets a token that was guessed wrongly move on.
-    pub fn new(schedule: &impl Schedule, t: f64, correction: f64) -> Self {
-        let (kappa, slope) = (schedule.alpha_bar(t), -schedule.alpha_bar_derivative(t));
-        let correction_to_noise = if correction == 0.0 { 0.0 } else { correction * slope / kappa };
-        Self { to_x_0: (1.0 + correction) * slope / schedule.noise(t), to_noise: correction_to_noise }
+    /// distribution, which it therefore leaves alone, while it lets a token that was guessed wrongly move on. Where the path
+    /// stands still there are no jumps.
+    pub fn new(alpha_bar: f64, slope: f64, correction: f64) -> Self {
+        let over = |divisor: f64| if slope > 0.0 { slope / divisor } else { 0.0 };
+        let to_noise = if correction > 0.0 { correction * over(alpha_bar) } else { 0.0 };
+        Self { to_x_0: (1.0 + correction) * over(1.0 - alpha_bar), to_noise }
     }
 
     /// The rate of jumping to `y`, where `pi_y` is the source's probability of it; 0 for staying.

@@ -5,6 +5,7 @@ use crate::draws::{At, Draws, stream};
 use crate::levels::Level;
 use crate::noise::Noise;
 use crate::{Conditioning, Idiom, Output, Rule, filter};
+use galatea_processes::FlowRates;
 
 /// The numbers that all positions of a step share.
 #[derive(Clone, Copy)]
@@ -296,14 +297,10 @@ impl Reverse<'_> {
     /// Writes the rates u of leaving x_t when x_1 is the clean token, and returns their sum.
     pub(crate) fn weigh_flow(&mut self, c: f64, x_1: u32) -> f64 {
         let Step { here, slope, .. } = self.step;
-        let kappa = here.alpha_bar;
-        let drift = if slope > 0.0 { slope / (1.0 - kappa) } else { 0.0 };
-        let churn = if c > 0.0 && slope > 0.0 { c * slope / (kappa * (1.0 - kappa)) } else { 0.0 };
+        let rates = FlowRates::new(here.alpha_bar, slope, c);
         let mut total = 0.0;
         for (k, u) in (0u32..).zip(self.scratch.q.iter_mut()) {
-            let hit = f64::from(u8::from(k == x_1));
-            let rate = drift * hit + churn * ((1.0 - kappa) * self.noise.pi(k) + kappa * hit);
-            *u = if k == self.x_t { 0.0 } else { rate };
+            *u = rates.rate(x_1, self.x_t, k, self.noise.pi(k));
             total += *u;
         }
         total

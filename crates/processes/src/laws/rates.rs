@@ -89,7 +89,7 @@ proptest! {
         let process = Categorical::new(V, limit).unwrap();
         let path = Scheduled::new(process, Power::new(n).unwrap());
         let schedule = path.schedule();
-        let rates = FlowRates::new(schedule, t, correction);
+        let rates = FlowRates::new(schedule.alpha_bar(t), -schedule.alpha_bar_derivative(t), correction);
         let q = marginal(&path, t, &one_hot(V, x_0));
         let pi = process.prior();
         for y in 0..V as u32 {
