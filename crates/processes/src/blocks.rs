@@ -8,7 +8,7 @@ use ndarray::ArrayRef2;
 /// The smallest and the largest share of noise that a block is trained on: t ~ U\[low, high\].
 ///
 /// # Source
-/// Arriola et al. (2025), "Block diffusion" (BD3-LM), section 5.2, the clipped schedules found by a search over the variance.
+/// Arriola et al. (2025), "Block diffusion" (BD3-LM), the clipped schedules found by a search over the variance.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bounds {
     low: f64,

@@ -1,6 +1,6 @@
 //! Categorical processes whose noise is a fixed distribution: uniform over the vocabulary, or a mask.
 
-use crate::error::same_shape;
+use crate::error::{same_shape, unit_interval};
 use crate::{CategoricalStep, Error};
 use galatea_random::{block, unit_f64};
 use ndarray::{Array1, Array2, ArrayRef1, ArrayRef2};
@@ -70,7 +70,8 @@ impl Categorical {
     /// (`seed`, `stream`, `step`, b), so a draw depends neither on the batch's size nor on its length.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the shapes differ, [`Error::Token`] for an id outside the vocabulary.
+    /// [`Error::Shape`] if the shapes differ, [`Error::Parameter`] for an alpha_bar outside \[0, 1\], [`Error::Token`] for an id
+    /// outside the vocabulary.
     pub fn corrupt(
         &self,
         x_0: &ArrayRef2<u32>,
@@ -82,6 +83,7 @@ impl Categorical {
     ) -> Result<(), Error> {
         same_shape("x_t", x_0.shape(), x_t.shape())?;
         same_shape("alpha_bar", &[x_0.nrows()], alpha_bar.shape())?;
+        unit_interval("alpha_bar", alpha_bar)?;
         for ((row, position), &token) in x_0.indexed_iter() {
             if token as usize >= self.vocab {
                 return Err(Error::Token { token, row, position, vocab: self.vocab });

@@ -113,6 +113,17 @@ pub enum Error {
     },
 }
 
+/// An [`Error::Parameter`] unless every number is in \[0, 1\]: a level or a time that is none would be noise in silence.
+pub(crate) fn unit_interval<'a>(
+    parameter: &'static str,
+    numbers: impl IntoIterator<Item = &'a f64>,
+) -> Result<(), Error> {
+    match numbers.into_iter().find(|x| !(0.0..=1.0).contains(*x)) {
+        None => Ok(()),
+        Some(&found) => Err(Error::Parameter { parameter, expected: "in [0, 1]", found }),
+    }
+}
+
 /// An [`Error::Shape`] unless the two shapes agree.
 pub(crate) fn same_shape(array: &'static str, expected: &[usize], found: &[usize]) -> Result<(), Error> {
     if expected == found {

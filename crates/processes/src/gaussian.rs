@@ -1,6 +1,6 @@
 //! Gaussian processes on embeddings: variance preserving, and the variance exploding one as a change of scale.
 
-use crate::error::same_shape;
+use crate::error::{same_shape, unit_interval};
 use crate::{Error, GaussianStep};
 use galatea_random::Philox;
 use ndarray::{ArrayRef1, ArrayRef3};
@@ -36,7 +36,7 @@ impl Gaussian {
     /// one block per number.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the shapes differ.
+    /// [`Error::Shape`] if the shapes differ, [`Error::Parameter`] for an alpha_bar outside \[0, 1\].
     pub fn corrupt(
         &self,
         x_0: &ArrayRef3<f32>,
@@ -68,7 +68,7 @@ impl Gaussian {
     /// `x_0` and `noise` \[batch, len, d\], `alpha_bar` \[batch\].
     ///
     /// # Errors
-    /// [`Error::Shape`] if the shapes differ.
+    /// [`Error::Shape`] if the shapes differ, [`Error::Parameter`] for an alpha_bar outside \[0, 1\].
     pub fn blend(
         &self,
         x_0: &ArrayRef3<f32>,
@@ -77,6 +77,7 @@ impl Gaussian {
     ) -> Result<(), Error> {
         same_shape("noise", x_0.shape(), noise.shape())?;
         same_shape("alpha_bar", &[x_0.shape()[0]], alpha_bar.shape())?;
+        unit_interval("alpha_bar", alpha_bar)?;
         for ((clean, mut noisy), &alpha_bar) in x_0.outer_iter().zip(noise.outer_iter_mut()).zip(alpha_bar) {
             let (signal, spread) = self.marginal(alpha_bar);
             noisy.zip_mut_with(&clean, |z, &x| *z = (signal * f64::from(x) + spread * f64::from(*z)) as f32);

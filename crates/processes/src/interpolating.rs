@@ -30,7 +30,7 @@ impl Shares {
 /// [`TokenProcess`] from these answers.
 ///
 /// # Source
-/// von Rütte et al. (2025), "Generalized interpolating discrete diffusion" (GIDD), section 3; `docs/derivations/hybrid.md`.
+/// von Rütte et al. (2025), "Generalized interpolating discrete diffusion" (GIDD); `docs/derivations/hybrid.md`.
 pub trait Interpolating {
     /// The mask's id, where the process has one.
     fn mask(&self) -> Option<u32>;
@@ -186,7 +186,7 @@ impl<S: Schedule> Interpolating for Scheduled<S> {
 /// Without uniform tokens it is the masked process of the linear schedule.
 ///
 /// # Source
-/// von Rütte et al. (2025), GIDD, section 3.3.
+/// von Rütte et al. (2025), GIDD, its mask and uniform noise.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Hybrid {
     vocab: usize,

@@ -1,7 +1,7 @@
 //! What every forward process on tokens can answer, whatever its noise.
 
 use crate::Error;
-use crate::error::same_shape;
+use crate::error::{same_shape, unit_interval};
 use galatea_random::block;
 use ndarray::{Array1, ArrayRef2};
 
@@ -72,7 +72,8 @@ pub trait TokenProcess {
     /// its length.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the shapes do not fit, [`Error::Token`] for an id outside the vocabulary.
+    /// [`Error::Shape`] if the shapes do not fit, [`Error::Parameter`] for a time outside \[0, 1\], [`Error::Token`] for an id outside
+    /// the vocabulary.
     fn corrupt(
         &self,
         x_0: &ArrayRef2<u32>,
@@ -89,6 +90,7 @@ pub trait TokenProcess {
             return Err(Error::Shape { array: "t (its blocks must divide the row)", expected, found });
         }
         same_shape("t", &[x_0.nrows(), blocks], t.shape())?;
+        unit_interval("t", t)?;
         for ((row, position), &token) in x_0.indexed_iter() {
             if token as usize >= self.vocab() {
                 return Err(Error::Token { token, row, position, vocab: self.vocab() });

@@ -51,7 +51,7 @@ fn leave(x: u32, rates: &mut [f64]) {
 /// If the slices differ in length or `x_t` is outside.
 ///
 /// # Source
-/// Lou, Meng, Ermon (2024), SEDD, equations 4 and 17; `docs/derivations/rates.md`, section 1.
+/// Lou, Meng, Ermon (2024), SEDD, the reverse process; `docs/derivations/rates.md`, section 1.
 pub fn reverse_rates(process: &impl Interpolating, t: f64, x_t: u32, log_score: &[f64], rates: &mut [f64]) {
     assert_eq!(log_score.len(), rates.len(), "reverse_rates: one rate per score");
     let inflow = process.inflow(t).of(x_t, process.mask());
@@ -71,7 +71,7 @@ pub fn reverse_rates(process: &impl Interpolating, t: f64, x_t: u32, log_score: 
 /// `score` \[vocab\], the entry at x_t being 1.
 ///
 /// # Source
-/// Lou, Meng, Ermon (2024), SEDD, theorem 4.2 (`staggered_score` of its code); `docs/derivations/rates.md`, section 2.
+/// Lou, Meng, Ermon (2024), SEDD, the discrete Tweedie theorem (`staggered_score` of its code); `docs/derivations/rates.md`, section 2.
 pub fn undo_step(process: &impl Interpolating, t: f64, s: f64, score: &mut [f64]) {
     let (r, mask) = (ratio(process.alpha_bar(t), process.alpha_bar(s)), process.mask());
     let (now, before) = (process.noise(t), process.noise(s));
@@ -86,7 +86,7 @@ pub fn undo_step(process: &impl Interpolating, t: f64, s: f64, score: &mut [f64]
 /// u(y) = `to_x_0` \[y = x_0\] + `to_noise` pi(y) for y != x_t.
 ///
 /// # Source
-/// Gat et al. (2024), "Discrete flow matching", section 3; `docs/derivations/rates.md`, section 3.
+/// Gat et al. (2024), "Discrete flow matching", the generating velocities and the corrector; `docs/derivations/rates.md`, section 3.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FlowRates {
     /// The rate of a jump to x_0.

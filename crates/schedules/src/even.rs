@@ -19,7 +19,7 @@ use crate::{LogLinear, Schedule};
 /// ```
 ///
 /// # Source
-/// Sahoo et al. (2024), MDLM, the time-invariance of the bound (section 3.3); its code's `change_of_variables` and
+/// Sahoo et al. (2024), MDLM, the bound's invariance to the schedule; its code's `change_of_variables` and
 /// `importance_sampling`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EvenWeight {

@@ -20,7 +20,7 @@ use crate::error::{Error, parameter};
 /// ```
 ///
 /// # Source
-/// von Rütte et al. (2025), "Generalized interpolating discrete diffusion" (GIDD), section 3.3; `docs/derivations/hybrid.md`.
+/// von Rütte et al. (2025), "Generalized interpolating discrete diffusion" (GIDD), its mask and uniform noise; `docs/derivations/hybrid.md`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Hybrid {
     pub(crate) p_uniform: f64,

@@ -180,7 +180,7 @@ fn derivatives_at_the_ends_are_numbers() {
 
 proptest! {
     #[test]
-    fn even_weight_weighs_every_time_alike(p_min in 1e-4..0.3f64, p_max in 0.4..=1.0f64, t in 0.0..1.0f64) {
+    fn even_weight_weighs_every_time_alike(p_min in 1e-4..0.3f64, p_max in 0.4..=1.0f64, t in 0.01..0.99f64) {
         let even = EvenWeight::new(p_min, p_max).unwrap();
         let weight = -even.alpha_bar_derivative(t) / (1.0 - even.alpha_bar(t));
         prop_assert!((weight - even.weight()).abs() < 1e-10 * weight);
@@ -270,6 +270,24 @@ fn constructors_say_what_was_wrong() {
     assert!(Table::new(vec![0.0, 0.5, 0.5], vec![1.0, 0.5, 0.2]).is_err());
     assert!(Table::new(vec![0.0, 1.0], vec![0.5, 0.6]).is_err());
     assert!(Table::new(vec![0.0, 1.0], vec![f64::NAN, 0.6]).is_err());
+    assert!(Table::new(vec![0.0, 1.0], vec![1.1, 0.6]).is_err(), "alpha_bar above 1");
+    assert!(Table::new(vec![0.0, 1.0], vec![0.5, -0.1]).is_err(), "alpha_bar below 0");
+    // T = 0, of every chain.
+    let chains: [fn(usize) -> Result<Betas, Error>; 9] = [
+        Betas::linear,
+        Betas::cosine,
+        Betas::sqrt,
+        Betas::truncated_linear,
+        Betas::truncated_cosine,
+        Betas::piecewise_linear,
+        Betas::d3pm_cosine,
+        Betas::jsd,
+        |steps| Betas::d3pm_linear(steps, 0.02, 1.0),
+    ];
+    for chain in chains {
+        assert!(matches!(chain(0), Err(Error::Table { .. })), "{:?}", chain(0));
+    }
+    assert!(Betas::from_schedule(&Linear, 0, 1.0).is_err());
     assert!(Betas::new(vec![]).is_err());
     assert!(Betas::new(vec![0.5, 1.5]).is_err());
     assert!(Betas::from_alpha_bar(10, |t| t, 1.0).is_err(), "a rising alpha_bar");

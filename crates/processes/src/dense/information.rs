@@ -18,7 +18,7 @@ impl Dense {
     /// never lose that much information (a graph in several parts).
     ///
     /// # Source
-    /// Austin et al. (2021), D3PM, section 3.3 and appendix A.8 (`MutualInformationSchedule` of its code).
+    /// Austin et al. (2021), D3PM, the mutual-information schedule (`MutualInformationSchedule` of its code).
     pub fn linear_information(rates: &ArrayRef2<f64>, p_x_0: &[f64], steps: usize, left: f64) -> Result<Self, Error> {
         let vocab = rates.nrows();
         same_shape("rates", &[vocab, vocab], rates.shape())?;

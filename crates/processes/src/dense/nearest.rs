@@ -21,7 +21,7 @@ const SLACK: f64 = 1e-12;
 /// [`Error::Vocabulary`] below two ids, [`Error::Parameter`] unless 1 <= k < vocab, or for an embedding that is not finite.
 ///
 /// # Source
-/// Austin et al. (2021), D3PM, appendix A.2.4.
+/// Austin et al. (2021), D3PM, the embedding-distance noise of its appendix.
 pub fn nearest_neighbour_rates(embeddings: &ArrayRef2<f64>, k: usize) -> Result<Array2<f64>, Error> {
     // Loops give the pattern a positive diagonal, which is what makes Sinkhorn converge on it.
     let mut rates = doubly_stochastic(neighbours(embeddings, k)? + Array2::<f64>::eye(embeddings.nrows()))?;

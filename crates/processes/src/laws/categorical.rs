@@ -264,5 +264,12 @@ fn errors_say_what_was_wrong() {
     let found = process.corrupt(&array![[0, 9]], &array![0.5], 0, 0, 0, &mut array![[0, 0]]).unwrap_err();
     assert_eq!(found.to_string(), "token 9 at row 0, position 1 is outside the vocabulary of 4 ids");
     assert!(process.corrupt(&array![[0, 1]], &array![0.5], 0, 0, 0, &mut array![[0]]).is_err());
+    for bad in [f64::NAN, -0.1, 1.1] {
+        let found = process.corrupt(&array![[0, 1]], &array![bad], 0, 0, 0, &mut array![[0, 0]]).unwrap_err();
+        assert!(matches!(found, Error::Parameter { parameter: "alpha_bar", .. }), "{found}");
+        let (x_0, mut x_t) = (ndarray::Array3::zeros((1, 2, 2)), ndarray::Array3::zeros((1, 2, 2)));
+        let found = crate::Gaussian.corrupt(&x_0, &array![bad], 0, 0, 0, &mut x_t).unwrap_err();
+        assert!(matches!(found, Error::Parameter { parameter: "alpha_bar", .. }), "{found}");
+    }
     assert!(process.corrupt(&array![[0, 1]], &array![0.5, 0.5], 0, 0, 0, &mut array![[0, 0]]).is_err());
 }

@@ -189,6 +189,9 @@ fn blocks_must_divide_the_row() {
     for (rows, blocks) in [(2, 4), (2, 0), (1, 2)] {
         assert!(matches!(corrupt(Array2::zeros((rows, blocks))), Err(Error::Shape { .. })), "{rows} {blocks}");
     }
+    for bad in [f64::NAN, -0.1, 1.1] {
+        assert!(matches!(corrupt(array![[0.5], [bad]]), Err(Error::Parameter { parameter: "t", .. })), "{bad}");
+    }
     let error = process.corrupt(&array![[9]], &array![[0.5]], 0, 0, 0, &mut array![[0]]).unwrap_err();
     assert!(matches!(error, Error::Token { token: 9, .. }));
 }

@@ -27,6 +27,24 @@ fn every_time_is_uniform_and_in_range() {
 }
 
 #[test]
+fn clipped_times_are_uniform_within_their_bounds() {
+    let bounds = crate::Bounds::new(0.45, 0.95).unwrap();
+    for rule in RULES {
+        let all: Vec<f64> = (0..4000)
+            .flat_map(|row| {
+                let mut times = vec![f64::NAN; 6];
+                rule.draw_within(bounds, &mut Philox::new(9, 0, 0, row), &mut times);
+                times
+            })
+            .collect();
+        assert!(all.iter().all(|t| (0.45..=0.95).contains(t)), "{rule:?}");
+        let mean = all.iter().sum::<f64>() / all.len() as f64;
+        let square = all.iter().map(|t| (t - 0.7).powi(2)).sum::<f64>() / all.len() as f64;
+        assert!((mean - 0.7).abs() < 0.005 && (square - 0.25 / 12.0).abs() < 0.001, "{rule:?}: {mean} {square}");
+    }
+}
+
+#[test]
 fn strata_hold_one_time_each() {
     for rule in [Times::Stratified, Times::Lattice] {
         for row in 0..100 {

@@ -10,7 +10,7 @@ use crate::{Hybrid, Interpolating};
 /// (c + (1 - t) c') / N / ((1 - t) ((1 - t) + c / N)) at x_0.
 ///
 /// # Source
-/// von Rütte et al. (2025), GIDD, theorem 3.1; `docs/derivations/hybrid.md`, section 3.
+/// von Rütte et al. (2025), GIDD, the ELBO; `docs/derivations/hybrid.md`, section 3.
 pub fn weight(process: &impl Interpolating, x_0: u32, x_t: u32, t: f64) -> f64 {
     let mask = process.mask();
     let inflow = process.inflow(t).of(x_t, mask);
@@ -31,7 +31,7 @@ pub fn weight(process: &impl Interpolating, x_0: u32, x_t: u32, t: f64) -> f64 {
 /// If an id is outside `logits`.
 ///
 /// # Source
-/// von Rütte et al. (2025), GIDD, equation 6; `docs/derivations/hybrid.md`, section 4.
+/// von Rütte et al. (2025), GIDD, the ELBO; `docs/derivations/hybrid.md`, section 4.
 pub fn nelbo(
     process: &impl Interpolating,
     logits: &[f64],
@@ -112,7 +112,7 @@ impl Weighting {
     /// The weight of one token.
     ///
     /// # Source
-    /// von Rütte et al. (2025), GIDD, section 4; `GiddLoss` of its code.
+    /// von Rütte et al. (2025), GIDD, the weighting; `GiddLoss` of its code.
     pub fn weight(self, process: &Hybrid, x_0: u32, x_t: u32, t: f64) -> f64 {
         match self {
             Self::Bound => weight(process, x_0, x_t, t),

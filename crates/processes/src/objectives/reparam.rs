@@ -12,7 +12,7 @@ use ndarray::{ArrayRef2, Axis};
 /// If the shapes do not fit.
 ///
 /// # Source
-/// Dieleman et al. (2022), CDCD, "score interpolation"; Gulrajani, Hashimoto (2023), Plaid, section 3.2.
+/// Dieleman et al. (2022), CDCD, "score interpolation"; Gulrajani, Hashimoto (2023), Plaid.
 pub fn mean_embedding(logits: &mut [f64], embeddings: &ArrayRef2<f64>, x_0_hat: &mut [f64]) {
     assert_eq!(embeddings.dim(), (logits.len(), x_0_hat.len()), "mean_embedding: embeddings must be [vocab, d]");
     softmax(logits);
@@ -60,7 +60,7 @@ pub fn mean_embedding_backward(
 /// If the shapes do not fit.
 ///
 /// # Source
-/// Gulrajani, Hashimoto (2023), Plaid, section 3.3 (its code ramps the strength from 0 to 1 over 5000 steps).
+/// Gulrajani, Hashimoto (2023), Plaid, the output prior (its code ramps the strength from 0 to 1 over 5000 steps).
 pub fn add_output_prior(logits: &mut [f64], z_t: &[f64], embeddings: &ArrayRef2<f64>, alpha_bar: f64, strength: f64) {
     assert_eq!(embeddings.dim(), (logits.len(), z_t.len()), "add_output_prior: embeddings must be [vocab, d]");
     let scale = strength * alpha_bar.sqrt() / (1.0 - alpha_bar);
