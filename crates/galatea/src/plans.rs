@@ -1,10 +1,10 @@
 //! Programs without memory: what a configuration would run, and whether this machine has room for it.
 
 use crate::failure::Usage;
-use galatea_autograd::{DType, Plan, Var};
+use galatea_autograd::Plan;
 use galatea_text::language::{ExactModel, Level, StoryLanguage};
-use galatea_train::config::{ProcessKind, TokenizerKind};
-use galatea_train::{Config, Objective, Purpose};
+use galatea_train::Config;
+use galatea_train::config::TokenizerKind;
 
 /// Tokens of one micro-batch, beyond which addresses end before patience does.
 const MOST: usize = 1 << 31;
@@ -25,17 +25,7 @@ pub(crate) fn step(config: &Config, vocab: usize, len: usize) -> anyhow::Result<
         let hint = "take fewer: --layers, or training.accumulation";
         return Err(Usage::new(format!("{blocks} are too long a program"), hint).into());
     }
-    let objective = Objective::new(config, vocab)?;
-    let mut rec = config.training.recorder();
-    let mut outputs: Vec<Var> = Vec::new();
-    let share = 1.0 / config.training.accumulation as f64;
-    for k in 0..config.training.accumulation {
-        let one = objective.record(&mut rec, &format!(".{k}"), batch, len, Purpose::Train { share });
-        rec.backward(one.loss);
-        outputs.push(one.loss);
-    }
-    outputs.push(rec.update(config.optimizer.update()));
-    Ok(rec.finish_keeping(&outputs, config.training.keep()))
+    Ok(galatea_train::step_program(config, vocab, len)?)
 }
 
 /// The program of one call of the network on `batch` rows.
@@ -44,24 +34,7 @@ pub(crate) fn step(config: &Config, vocab: usize, len: usize) -> anyhow::Result<
 /// As [`step`].
 pub(crate) fn pass(config: &Config, vocab: usize, batch: usize, len: usize) -> anyhow::Result<Plan> {
     check_batch(batch, len)?;
-    let objective = Objective::new(config, vocab)?;
-    let mut rec = config.training.recorder();
-    let time = rec.input("time", &[batch], DType::F32);
-    let model = objective.model.without_dropout();
-    let out = match objective.kind {
-        ProcessKind::Mask | ProcessKind::Uniform | ProcessKind::Hybrid => {
-            let x_t = rec.input("x_t", &[batch, len], DType::U32);
-            model.logits(&mut rec, objective.network_vocab(), x_t, time, None)
-        }
-        ProcessKind::Gaussian => {
-            let encoder = model.embedding_encoder()?;
-            let z_t = rec.input("z_t", &[batch, len, encoder.embedding_width()], DType::F32);
-            encoder.rounding(&mut rec, vocab);
-            let x_0_hat = encoder.x_0_hat(&mut rec, z_t, time, None);
-            rec.cast(x_0_hat, DType::F32)
-        }
-    };
-    Ok(rec.finish(&[out]))
+    Ok(galatea_train::pass_program(config, vocab, batch, len)?)
 }
 
 fn check_batch(batch: usize, len: usize) -> anyhow::Result<()> {

@@ -48,6 +48,7 @@ impl BlockModel {
     /// time, by which the keys of a clean block would differ from one call to the next; or if a block has no position.
     pub fn new(model: Model, block: usize) -> Result<Self, Error> {
         model.validate()?;
+        model.on_tokens()?;
         if let Model::Encoder(encoder) = &model
             && encoder.positions.learned()
         {

@@ -26,5 +26,5 @@ pub use encoder::{Encoder, Nonlinearity, Norm, NormPlace, Positions, TimeInput};
 pub use error::Error;
 pub use frozen::{Frozen, FrozenDenoiser};
 pub use llama::{Llama, Naming};
-pub use model::{Head, Model, Rounding};
+pub use model::{EmbeddingNetwork, Head, Model, Rounding};
 pub use plaid::{NetPlaid, Plaid};

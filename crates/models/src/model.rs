@@ -2,7 +2,7 @@
 
 use crate::attend::Attend;
 use crate::encoder::{Encoder, TimeInput, config, fan_in};
-use crate::{Dit, Error, Llama, Told};
+use crate::{DiffusionLm, Dit, Error, Llama, Plaid, Told};
 use galatea_autograd::{Activation, DType, Init, Recorder, Var};
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,53 @@ pub enum Model {
     Dit(Dit),
     /// Llama body in both directions.
     Llama(Llama),
+    /// Diffusion-LM's network, on embeddings.
+    DiffusionLm(DiffusionLm),
+    /// Plaid's and CDCD's network, on embeddings of unit length.
+    Plaid(Plaid),
+}
+
+/// A network that maps noisy embeddings and a time to clean ones.
+#[derive(Clone, Copy, Debug)]
+pub enum EmbeddingNetwork<'a> {
+    /// The encoder between projections.
+    Encoder(&'a Encoder),
+    /// Diffusion-LM's.
+    DiffusionLm(&'a DiffusionLm),
+}
+
+impl EmbeddingNetwork<'_> {
+    /// Width of the embeddings that noise is added to.
+    pub fn embedding_width(self) -> usize {
+        match self {
+            Self::Encoder(encoder) => encoder.embedding_width(),
+            Self::DiffusionLm(network) => network.d_embed,
+        }
+    }
+
+    /// The embedding table and the head that rounds to its rows.
+    pub fn rounding(self, rec: &mut Recorder, vocab: usize) -> Rounding {
+        match self {
+            Self::Encoder(encoder) => encoder.rounding(rec, vocab),
+            Self::DiffusionLm(network) => network.rounding(rec, vocab),
+        }
+    }
+
+    /// x_0_hat [batch, len, d_embed] of z_t of that shape at time values `t` [batch].
+    pub fn x_0_hat(self, rec: &mut Recorder, z_t: Var, t: Var, visible: Option<Var>) -> Var {
+        match self {
+            Self::Encoder(encoder) => encoder.x_0_hat(rec, z_t, t, visible),
+            Self::DiffusionLm(network) => network.x_0_hat(rec, z_t, t, visible),
+        }
+    }
+
+    /// The name of the embedding table among the parameters.
+    pub fn table(self) -> &'static str {
+        match self {
+            Self::Encoder(_) => "embed.weight",
+            Self::DiffusionLm(_) => "word_embedding.weight",
+        }
+    }
 }
 
 /// The last layer, from hidden states to logits: what a fused loss or sampler reads instead of logits.
@@ -69,6 +116,8 @@ impl Model {
             Model::Encoder(encoder) => encoder.validate(),
             Model::Dit(dit) => dit.validate(),
             Model::Llama(llama) => llama.validate(),
+            Model::DiffusionLm(network) => network.validate(),
+            Model::Plaid(network) => network.validate(),
         }
     }
 
@@ -78,6 +127,8 @@ impl Model {
             Model::Encoder(encoder) => Model::Encoder(Encoder { dropout: 0.0, ..encoder.clone() }),
             Model::Dit(dit) => Model::Dit(Dit { dropout: 0.0, ..dit.clone() }),
             Model::Llama(llama) => Model::Llama(Llama { dropout: 0.0, ..llama.clone() }),
+            Model::DiffusionLm(network) => Model::DiffusionLm(DiffusionLm { dropout: 0.0, ..network.clone() }),
+            Model::Plaid(network) => Model::Plaid(network.clone()),
         }
     }
 
@@ -87,14 +138,16 @@ impl Model {
             Model::Encoder(encoder) => encoder.time == TimeInput::Given,
             Model::Dit(dit) => dit.time_conditioning,
             Model::Llama(_) => false,
+            Model::DiffusionLm(_) | Model::Plaid(_) => true,
         }
     }
 
     /// The number that the model is told at time `t` with signal `alpha_bar`: t for the encoder, -ln alpha_bar or t for the DiT,
-    /// 0 where the model takes no time.
+    /// 1000 t for Diffusion-LM's network, 0 where the model takes no time.
     pub fn time_value(&self, t: f64, alpha_bar: f64) -> f32 {
         match self {
-            Model::Encoder(_) => t as f32,
+            Model::Encoder(_) | Model::Plaid(_) => t as f32,
+            Model::DiffusionLm(_) => (1000.0 * t) as f32,
             Model::Dit(dit) if !dit.time_conditioning => 0.0,
             Model::Dit(dit) => match dit.told {
                 // Beyond exp(-30) no schedule has signal left, and infinity has no sine.
@@ -111,6 +164,8 @@ impl Model {
             Model::Encoder(encoder) => encoder.layers,
             Model::Dit(dit) => dit.layers,
             Model::Llama(llama) => llama.layers,
+            Model::DiffusionLm(network) => network.layers,
+            Model::Plaid(network) => network.layers,
         }
     }
 
@@ -120,10 +175,28 @@ impl Model {
             Model::Encoder(encoder) => encoder.d_model,
             Model::Dit(dit) => dit.d_model,
             Model::Llama(llama) => llama.key_width(),
+            Model::DiffusionLm(network) => network.d_model,
+            Model::Plaid(network) => network.d_model,
         }
     }
 
+    /// That this network reads tokens.
+    ///
+    /// # Errors
+    /// If it reads embeddings.
+    pub fn on_tokens(&self) -> Result<(), Error> {
+        let found = match self {
+            Model::Encoder(_) | Model::Dit(_) | Model::Llama(_) => return Ok(()),
+            Model::DiffusionLm(_) => "\"diffusion-lm\"",
+            Model::Plaid(_) => "\"plaid\"",
+        };
+        Err(config("kind", "\"encoder\" or \"dit\": noise on tokens needs a network that reads them", found))
+    }
+
     /// What the head reads, [batch, len, d_model], for ids u32 [batch, len] at the time values `time` [batch]; and the head.
+    ///
+    /// # Panics
+    /// If the network reads no tokens ([`Model::on_tokens`]).
     pub fn hidden(&self, rec: &mut Recorder, vocab: usize, ids: Var, time: Var, visible: Option<Var>) -> (Var, Head) {
         self.hidden_with(rec, vocab, ids, time, &Attend::All(visible))
     }
@@ -148,6 +221,7 @@ impl Model {
             }
             Model::Dit(dit) => dit.hidden_with(rec, vocab, ids, time, attend),
             Model::Llama(llama) => llama.hidden_with(rec, vocab, ids, attend),
+            Model::DiffusionLm(_) | Model::Plaid(_) => panic!("a network on embeddings was asked to read tokens"),
         }
     }
 
@@ -157,16 +231,19 @@ impl Model {
         head.logits(rec, h)
     }
 
-    /// The encoder, which alone denoises embeddings.
+    /// The network, if it maps embeddings to embeddings and is told the time.
     ///
     /// # Errors
-    /// If this is another model.
-    pub fn embedding_encoder(&self) -> Result<&Encoder, Error> {
+    /// If it does not.
+    pub fn embedding_network(&self) -> Result<EmbeddingNetwork<'_>, Error> {
+        let other = |found| Err(config("kind", "\"encoder\" or \"diffusion-lm\" for this Gaussian process", found));
         match self {
-            Model::Encoder(encoder) if encoder.time == TimeInput::Given => Ok(encoder),
+            Model::Encoder(encoder) if encoder.time == TimeInput::Given => Ok(EmbeddingNetwork::Encoder(encoder)),
             Model::Encoder(_) => Err(config("time", "\"given\": Gaussian noise hides its level", "\"none\"")),
-            Model::Dit(_) => Err(config("kind", "\"encoder\" for a Gaussian process", "\"dit\"")),
-            Model::Llama(_) => Err(config("kind", "\"encoder\" for a Gaussian process", "\"llama\"")),
+            Model::DiffusionLm(network) => Ok(EmbeddingNetwork::DiffusionLm(network)),
+            Model::Dit(_) => other("\"dit\""),
+            Model::Llama(_) => other("\"llama\""),
+            Model::Plaid(_) => other("\"plaid\""),
         }
     }
 }

@@ -1,11 +1,13 @@
 //! Checkpoints: folders that are whole or not there.
 //!
 //! `<run>/checkpoint-<step>/` holds model.safetensors (parameters), ema.safetensors (their average), optimizer.safetensors
-//! (moments), state.json, config.json and tokenizer.json. It is written under a temporary name, flushed, and renamed.
+//! (moments), state.json, config.json and tokenizer.json, and schedule.json where the noise schedule learns. It is written under a
+//! temporary name, flushed, and renamed.
 
 use crate::Error;
 use crate::config::Config;
 use crate::corpus::{Corpus, Vocabulary};
+use crate::relaxed::Learned;
 use galatea_autograd::{Part, Session};
 use galatea_kernels::Cpu;
 use galatea_models::weights::{self, Origin, Weights, export, write_atomically};
@@ -79,12 +81,19 @@ impl Saved {
         Ok(())
     }
 
+    /// The schedule that learned, given to `take`, which says what does not fit.
+    pub(crate) fn schedule(&self, take: impl FnOnce(Learned) -> Result<(), String>) -> Result<(), Error> {
+        let path = self.dir.join(SCHEDULE);
+        take(read_json(&path)?).map_err(|reason| Error::Damaged { path, reason })
+    }
+
     /// Sets the parameters of a sampling session to the average.
     pub(crate) fn load_average(&self, session: &mut Session<Cpu>) -> Result<(), Error> {
         load(session, Part::Value, &self.dir.join("ema.safetensors"), "")
     }
 }
 
+const SCHEDULE: &str = "schedule.json";
 const MOMENTS: [(&str, Part); 2] = [("moment_1.", Part::Moment1), ("moment_2.", Part::Moment2)];
 
 fn load(session: &mut Session<Cpu>, part: Part, path: &Path, prefix: &str) -> Result<(), Error> {
@@ -98,10 +107,11 @@ pub(crate) fn save(
     state: &State,
     corpus: &Corpus,
     session: &Session<Cpu>,
+    schedule: Option<&Learned>,
 ) -> Result<PathBuf, Error> {
     let target = run.join(format!("checkpoint-{:08}", state.step));
     let temporary = run.join(format!(".checkpoint-{:08}.{}.tmp", state.step, std::process::id()));
-    let result = write_files(&temporary, config, state, corpus, session).and_then(|()| {
+    let result = write_files(&temporary, config, state, corpus, session, schedule).and_then(|()| {
         if target.exists() {
             std::fs::remove_dir_all(&target).map_err(|source| Error::Io { path: target.clone(), source })?;
         }
@@ -126,6 +136,7 @@ fn write_files(
     state: &State,
     corpus: &Corpus,
     session: &Session<Cpu>,
+    schedule: Option<&Learned>,
 ) -> Result<(), Error> {
     std::fs::create_dir_all(dir).map_err(|source| Error::Io { path: dir.to_owned(), source })?;
     let write = |file: &str, tensors| Weights { tensors, ..Weights::default() }.write(&dir.join(file));
@@ -136,6 +147,9 @@ fn write_files(
         moments.extend(export(session, part)?.into_iter().map(|(name, t)| (format!("{prefix}{name}"), t)));
     }
     write("optimizer.safetensors", moments)?;
+    if let Some(schedule) = schedule {
+        write_json(&dir.join(SCHEDULE), schedule)?;
+    }
     write_json(&dir.join("config.json"), config)?;
     write_json(&dir.join("state.json"), state)?;
     write_atomically(&dir.join("tokenizer.json"), corpus.vocabulary().to_json().as_bytes())?;

@@ -406,10 +406,11 @@ impl Config {
         self.objective()?;
         self.model.validate()?;
         match self.process.kind {
-            ProcessKind::Mask | ProcessKind::Hybrid => {}
-            ProcessKind::Gaussian => {
-                self.model.embedding_encoder()?;
-            }
+            ProcessKind::Mask | ProcessKind::Uniform | ProcessKind::Hybrid => self.model.on_tokens()?,
+            ProcessKind::Gaussian => crate::relaxed::validate(self)?,
+        }
+        match self.process.kind {
+            ProcessKind::Mask | ProcessKind::Hybrid | ProcessKind::Gaussian => {}
             ProcessKind::Uniform if !self.model.uses_time() => {
                 let expected = "time given to the model (encoder: time = \"given\", dit: time_conditioning = true)";
                 return bad("model", &format!("{expected}: a uniform canvas does not show its noise level"), &"none");
@@ -444,6 +445,7 @@ impl Config {
                 Model::Dit(dit) => dit.time_conditioning = true,
                 // It takes none: the check of the configuration says so.
                 Model::Llama(_) => {}
+                Model::DiffusionLm(_) | Model::Plaid(_) => {}
             }
         }
         self

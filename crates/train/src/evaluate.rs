@@ -65,15 +65,7 @@ impl Measure {
         let rows = corpus.validation(self.rows);
         let (len, times) = (corpus.len(), self.times);
         let count = rows.len() / len;
-        let mut rng = Philox::new(seed, stream::EVALUATE, 0, 0);
-        let shift = rng.uniform();
-        // One draw per (row, stratum): strata of a row tile [0, 1], and their offsets tile it again over the rows.
-        let jobs: Vec<(usize, f64)> = (0..count * times)
-            .map(|i| {
-                let offset = ((i / times) as f64 * 0.618_033_988_749_894_9 + shift).fract();
-                (i / times, ((i % times) as f64 + offset) / times as f64)
-            })
-            .collect();
+        let jobs = jobs(count, times, seed);
         let range = self.range()?;
         let mut bound = vec![range.constant; count];
         for (chunk_index, chunk) in jobs.chunks(BATCH).enumerate() {
@@ -146,7 +138,8 @@ impl Measure {
 
     /// The embedding table E [vocab, d] of a Gaussian model.
     fn table(&self) -> Result<Vec<f64>, Error> {
-        let index = self.session.plan().params().iter().position(|p| p.path == "embed.weight");
+        let name = self.objective.model.embedding_network()?.table();
+        let index = self.session.plan().params().iter().position(|p| p.path == name);
         let values = self.session.param(index.expect("a Gaussian model has a table"), galatea_autograd::Part::Value)?;
         Ok(values.expect("every program keeps its parameters").into_iter().map(f64::from).collect())
     }
@@ -183,8 +176,18 @@ impl Measure {
     }
 }
 
+/// A draw per (row, stratum): (row, time in [0, 1]). Strata of a row tile [0, 1], and their offsets tile it again over the rows.
+pub(crate) fn jobs(rows: usize, times: usize, seed: u64) -> Vec<(usize, f64)> {
+    let shift = Philox::new(seed, stream::EVALUATE, 0, 0).uniform();
+    let job = |i: usize| {
+        let offset = ((i / times) as f64 * 0.618_033_988_749_894_9 + shift).fract();
+        (i / times, ((i % times) as f64 + offset) / times as f64)
+    };
+    (0..rows * times).map(job).collect()
+}
+
 /// Draws of a measurement differ from those of the training step with the same number.
-const EVALUATION: u64 = 0x6576_616c;
+pub(crate) const EVALUATION: u64 = 0x6576_616c;
 
 /// The interval of the integral: times, or log signal-to-noise ratios for the Gaussian process.
 struct Range {
@@ -210,7 +213,7 @@ impl Range {
 
 /// Means over the rows. Where log p(row) and the entropy are known exactly, the bound less -log p(row) is averaged instead and the
 /// entropy added back: the same mean, without the spread of the rows' own surprise.
-fn summarise(bound: &[f64], corpus: &Corpus, rows: &[u32], times: usize) -> Evaluation {
+pub(crate) fn summarise(bound: &[f64], corpus: &Corpus, rows: &[u32], times: usize) -> Evaluation {
     let (n, ln_2) = (bound.len() as f64, std::f64::consts::LN_2);
     let surprise = corpus.surprise(rows);
     let known = surprise.as_ref().zip(corpus.entropy_bits());

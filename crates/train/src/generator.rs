@@ -3,15 +3,17 @@
 use crate::checkpoint::Saved;
 use crate::config::{Config, ProcessKind};
 use crate::corpus::{Corpus, Vocabulary};
+use crate::relaxed::{self, Noise, Which};
 use crate::{Error, Objective};
-use galatea_autograd::{DType, Part, Session};
+use galatea_autograd::{DType, Part, Plan, Session, Var};
 use galatea_kernels::Cpu;
 use galatea_kernels::cpu::CpuError;
-use galatea_models::{NetDenoiser, NetEmbeddingDenoiser};
+use galatea_models::plaid::Gamma;
+use galatea_models::{NetDenoiser, NetEmbeddingDenoiser, NetPlaid};
 use galatea_processes::{Categorical, Limit, Variance};
 use galatea_samplers::{
-    Ancestral, AncestralOptions, Canvas, Clamp, Embedding, EmbeddingOptions, Failure, Filter, Fixed, Levels, Method,
-    Output, Rule, Sampler, Score, Selection, TimeDependence, Unmasking, UnmaskingOptions,
+    Ancestral, AncestralOptions, Canvas, Clamp, Embedding, EmbeddingOptions, Failure, Filter, Fixed, Level, Levels,
+    Method, Output, Rule, Sampler, Score, Selection, Steps, TimeDependence, Unmasking, UnmaskingOptions,
 };
 use galatea_schedules::{Schedule, grid};
 use ndarray::{Array2, ArrayView2};
@@ -84,7 +86,7 @@ pub struct Sampling {
     pub order: Order,
     /// Denoising steps; 0 for the order's own number. Entropy bound and threshold take as many as they need.
     pub steps: usize,
-    /// Divides the logits; 0 takes the likeliest token.
+    /// Divides the logits, 0 takes the likeliest token; of a model on unit embeddings, divides the predicted noise.
     pub temperature: f64,
     /// Keeps the likeliest tokens up to this mass; 1 keeps all.
     pub top_p: f64,
@@ -159,6 +161,50 @@ pub struct Generator {
 enum Net {
     Tokens(NetDenoiser<Cpu>),
     Embeddings(NetEmbeddingDenoiser<Cpu>),
+    /// A network on unit embeddings and the schedule that it was trained with.
+    Unit(Box<NetPlaid<Cpu>>, Noise),
+}
+
+/// The program of one call of the network of a configuration on `batch` rows of `len` among `vocab` ids, without its memory.
+///
+/// # Errors
+/// If the configuration fits no run.
+pub fn pass_program(config: &Config, vocab: usize, batch: usize, len: usize) -> Result<Plan, Error> {
+    let objective = Objective::new(config, vocab)?;
+    match relaxed::of(config)? {
+        Some((plaid, _)) => Ok(plaid.pass((batch, len, vocab))),
+        None => Ok(Pass::record(config, &objective, batch, len)?.plan),
+    }
+}
+
+/// A network's program and the tensors at its ends.
+struct Pass {
+    plan: Plan,
+    input: Var,
+    time: Var,
+    output: Var,
+}
+
+impl Pass {
+    fn record(config: &Config, objective: &Objective, batch: usize, len: usize) -> Result<Self, Error> {
+        let mut rec = config.training.recorder();
+        let time = rec.input("time", &[batch], DType::F32);
+        let model = objective.model.without_dropout();
+        let (input, output) = match objective.kind {
+            ProcessKind::Mask | ProcessKind::Uniform | ProcessKind::Hybrid => {
+                let x_t = rec.input("x_t", &[batch, len], DType::U32);
+                (x_t, model.logits(&mut rec, objective.network_vocab(), x_t, time, None))
+            }
+            ProcessKind::Gaussian => {
+                let network = model.embedding_network()?;
+                let z_t = rec.input("z_t", &[batch, len, network.embedding_width()], DType::F32);
+                network.rounding(&mut rec, objective.vocab);
+                let x_0_hat = network.x_0_hat(&mut rec, z_t, time, None);
+                (z_t, rec.cast(x_0_hat, DType::F32))
+            }
+        };
+        Ok(Self { plan: rec.finish(&[output]), input, time, output })
+    }
 }
 
 impl Generator {
@@ -174,6 +220,10 @@ impl Generator {
         let len = vocabulary.row_len().unwrap_or(saved.config.data.len);
         let mut generator = Self::with(saved.config.clone(), objective, vocabulary, batch, len)?;
         saved.load_average(generator.session_mut())?;
+        if let Some((_, mut noise)) = relaxed::of(&saved.config)? {
+            saved.schedule(|learned| noise.take(learned.noise))?;
+            generator.set_noise(noise.noise(Which::Average)?);
+        }
         Ok(generator)
     }
 
@@ -189,26 +239,21 @@ impl Generator {
         batch: usize,
         len: usize,
     ) -> Result<Self, Error> {
-        let mut rec = config.training.recorder();
-        let time = rec.input("time", &[batch], DType::F32);
-        let model = objective.model.without_dropout();
+        if let Some((plaid, noise)) = relaxed::of(&config)? {
+            let noise = noise.noise(Which::Average)?;
+            let net = NetPlaid::new(Cpu::new(), plaid, (batch, len, objective.vocab), gamma(&noise))?;
+            return Ok(Self { config, objective, vocabulary, batch, len, net: Net::Unit(Box::new(net), noise) });
+        }
+        let Pass { plan, input, time, output } = Pass::record(&config, &objective, batch, len)?;
+        let session = Session::new(Cpu::new(), plan)?;
+        let (model, schedule) = (objective.model.clone(), objective.schedule.clone());
+        let time_value = move |t: f64| model.time_value(t, schedule.alpha_bar(t));
         let net = match objective.kind {
             ProcessKind::Mask | ProcessKind::Uniform | ProcessKind::Hybrid => {
-                let x_t = rec.input("x_t", &[batch, len], DType::U32);
-                let logits = model.logits(&mut rec, objective.network_vocab(), x_t, time, None);
-                let session = Session::new(Cpu::new(), rec.finish(&[logits]))?;
-                let schedule = objective.schedule.clone();
-                let time_value = move |t: f64| model.time_value(t, schedule.alpha_bar(t));
-                Net::Tokens(NetDenoiser::new(session, x_t, time, logits, time_value))
+                Net::Tokens(NetDenoiser::new(session, input, time, output, time_value))
             }
             ProcessKind::Gaussian => {
-                let encoder = model.embedding_encoder()?;
-                let z_t = rec.input("z_t", &[batch, len, encoder.embedding_width()], DType::F32);
-                encoder.rounding(&mut rec, objective.vocab);
-                let x_0_hat = encoder.x_0_hat(&mut rec, z_t, time, None);
-                let x_0_hat = rec.cast(x_0_hat, DType::F32);
-                let session = Session::new(Cpu::new(), rec.finish(&[x_0_hat]))?;
-                Net::Embeddings(NetEmbeddingDenoiser::new(session, z_t, time, x_0_hat))
+                Net::Embeddings(NetEmbeddingDenoiser::new(session, input, time, output).with_time(time_value))
             }
         };
         Ok(Self { config, objective, vocabulary, batch, len, net })
@@ -218,6 +263,15 @@ impl Generator {
         match &mut self.net {
             Net::Tokens(net) => net.session_mut(),
             Net::Embeddings(net) => net.session_mut(),
+            Net::Unit(net, _) => net.session_mut(),
+        }
+    }
+
+    /// Sets the schedule of a model that learned it.
+    pub(crate) fn set_noise(&mut self, learned: Noise) {
+        if let Net::Unit(net, noise) = &mut self.net {
+            net.set_gamma(gamma(&learned));
+            *noise = learned;
         }
     }
 
@@ -262,6 +316,7 @@ impl Generator {
         let fixed = self.fixed(fixed)?;
         let canvas = match self.objective.kind {
             ProcessKind::Mask | ProcessKind::Uniform | ProcessKind::Hybrid => self.run_tokens(options, fixed, watch)?,
+            ProcessKind::Gaussian if matches!(self.net, Net::Unit(..)) => self.run_unit(options, fixed, watch)?,
             ProcessKind::Gaussian => self.run_embeddings(options, fixed, watch)?,
         };
         let ids = canvas.ids.outer_iter().map(|row| row.to_vec()).collect();
@@ -335,16 +390,7 @@ impl Generator {
     }
 
     fn run_embeddings(&mut self, options: &Sampling, fixed: Fixed, watch: Watch<'_>) -> Result<Canvas, Error> {
-        let method = match options.order {
-            Order::Auto | Order::Ancestral | Order::Ddpm => Method::Ddpm(Variance::Small),
-            Order::Ddim => Method::Ddim { eta: options.eta },
-            Order::Confidence
-            | Order::Margin
-            | Order::Entropy
-            | Order::Random
-            | Order::EntropyBound
-            | Order::Threshold => return Err(misfit(options.order, "a masked process")),
-        };
+        let method = gaussian_method(options)?;
         let steps = if options.steps == 0 { 200 } else { options.steps };
         let levels = Levels::new(&self.objective.schedule, &grid::uniform(steps)).map_err(refused)?;
         let table = self.table()?;
@@ -358,16 +404,52 @@ impl Generator {
         drive(sampler, steps, watch)
     }
 
+    /// Along the learned schedule to its own t = 0, where there is noise left: there the network is asked once more, and its logits
+    /// read the tokens.
+    fn run_unit(&mut self, options: &Sampling, fixed: Fixed, watch: Watch<'_>) -> Result<Canvas, Error> {
+        let method = gaussian_method(options)?;
+        let count = if options.steps == 0 { 200 } else { options.steps };
+        let Net::Unit(net, noise) = &mut self.net else { unreachable!("asked for a network on unit embeddings") };
+        let level = |t: f64| Level { t, alpha_bar: noise.alpha_bar(t) };
+        let grid = grid::uniform(count);
+        let steps = grid.windows(2).map(|pair| (level(pair[0]), level(pair[1]))).chain([(level(0.0), level(0.0))]);
+        let steps = Steps::from_pairs(steps).map_err(refused)?;
+        let table = net.embeddings()?;
+        let clamp = if options.clamp { Clamp::Nearest } else { Clamp::Never };
+        let (seed, first_sample, score_temperature) = (options.seed, options.first_sample, options.temperature);
+        let options =
+            EmbeddingOptions { seed, first_sample, method, clamp, score_temperature, ..EmbeddingOptions::default() };
+        let sampler = Embedding::new(&mut **net, &table, steps, fixed, options).map_err(refused)?;
+        drive(sampler, count + 1, watch)
+    }
+
     /// E \[vocab, d\] of a Gaussian model.
     fn table(&mut self) -> Result<Array2<f32>, Error> {
         let vocab = self.objective.vocab;
+        let name = self.objective.model.embedding_network()?.table();
         let session = self.session_mut();
-        let index = session.plan().params().iter().position(|p| p.path == "embed.weight");
+        let index = session.plan().params().iter().position(|p| p.path == name);
         let values = session.param(index.expect("a Gaussian model has a table"), Part::Value)?;
         let values = values.expect("every program keeps its parameters");
         let d = values.len() / vocab;
         Ok(Array2::from_shape_vec((vocab, d), values).expect("the table has vocab rows"))
     }
+}
+
+fn gaussian_method(options: &Sampling) -> Result<Method, Error> {
+    match options.order {
+        Order::Auto | Order::Ancestral | Order::Ddpm => Ok(Method::Ddpm(Variance::Small)),
+        Order::Ddim => Ok(Method::Ddim { eta: options.eta }),
+        Order::Confidence | Order::Margin | Order::Entropy | Order::Random | Order::EntropyBound | Order::Threshold => {
+            Err(misfit(options.order, "a masked process"))
+        }
+    }
+}
+
+/// The schedule as a network on unit embeddings is told it.
+fn gamma(noise: &Noise) -> Gamma {
+    let noise = noise.clone();
+    Box::new(move |t| noise.gamma(t))
 }
 
 type Watch<'a> = &'a mut dyn FnMut(&Frame<'_>) -> ControlFlow<()>;

@@ -11,12 +11,13 @@ mod evaluate;
 mod generator;
 pub mod objective;
 mod rates;
+mod relaxed;
 mod run;
 
 pub use config::Config;
 pub use corpus::{Corpus, Vocabulary};
 pub use error::Error;
 pub use evaluate::Evaluation;
-pub use generator::{Frame, Generator, Order, Outcome, Sampling};
+pub use generator::{Frame, Generator, Order, Outcome, Sampling, pass_program};
 pub use objective::{Batch, Levels, Objective, Purpose};
-pub use run::{Run, StepReport};
+pub use run::{Run, StepReport, step_program};

@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::corpus::Corpus;
 use crate::evaluate::{Evaluation, Measure};
 use crate::objective::{Batch, Objective, Purpose, T_MIN};
+use crate::relaxed::{Bound, Relaxed};
 use crate::{Error, Generator, checkpoint};
 use galatea_autograd::{Part, Plan, Session, Var};
 use galatea_kernels::Cpu;
@@ -42,10 +43,11 @@ pub struct Run {
     corpus: Corpus,
     objective: Objective,
     session: Session<Cpu>,
-    batches: Vec<Batch>,
+    losses: Losses,
     norm: Var,
     hyper: Var,
     measure: Option<Measure>,
+    bound: Option<Bound>,
     step: u32,
     /// Seconds of earlier steps.
     seconds: f64,
@@ -87,6 +89,9 @@ impl Run {
         saved.check_vocabulary(corpus.vocabulary())?;
         let mut run = Self::record(config, corpus)?;
         saved.load(&mut run.session)?;
+        if let Losses::Relaxed(relaxed) = &mut run.losses {
+            saved.schedule(|learned| relaxed.restore(learned))?;
+        }
         (run.step, run.seconds) = (saved.state.step, saved.state.seconds);
         Ok(run)
     }
@@ -94,17 +99,8 @@ impl Run {
     fn record(config: Config, corpus: Corpus) -> Result<Self, Error> {
         let objective = Objective::new(&config, corpus.vocab())?;
         let (batch, micro) = (config.training.batch, config.training.accumulation);
-        let mut rec = config.training.recorder();
-        let mut batches = Vec::with_capacity(micro);
-        for k in 0..micro {
-            let purpose = Purpose::Train { share: 1.0 / micro as f64 };
-            let one = objective.record(&mut rec, &format!(".{k}"), batch, corpus.len(), purpose);
-            rec.backward(one.loss);
-            batches.push(one);
-        }
-        let norm = rec.update(config.optimizer.update());
-        let outputs: Vec<Var> = batches.iter().map(|b| b.loss).chain([norm]).collect();
-        let session = Session::new(Cpu::new(), rec.finish_keeping(&outputs, config.training.keep()))?;
+        let (plan, losses, norm) = record(&config, &objective, corpus.len())?;
+        let session = Session::new(Cpu::new(), plan)?;
         let hyper = session.plan().input("hyper").expect("recorded by update");
         let (x_0, times) = (vec![0; batch * micro * corpus.len()], vec![0.0; batch * micro]);
         Ok(Self {
@@ -112,10 +108,11 @@ impl Run {
             corpus,
             objective,
             session,
-            batches,
+            losses,
             norm,
             hyper,
             measure: None,
+            bound: None,
             step: 0,
             seconds: 0.0,
             x_0,
@@ -187,25 +184,40 @@ impl Run {
         let seed = self.config.training.seed;
         let (batch, len) = (self.config.training.batch, self.corpus.len());
         self.corpus.fill(seed, self.step, &mut self.x_0);
-        Times::Stratified.draw(T_MIN, &mut Philox::new(seed, stream::TIME, self.step, 0), &mut self.times);
-        let tokens = self.x_0.len() as f64 / (1.0 - T_MIN);
-        for (k, recorded) in self.batches.iter().enumerate() {
-            let times = &self.times[k * batch..(k + 1) * batch];
-            let levels =
-                self.objective.levels(times, tokens, Purpose::Train { share: 1.0 / self.batches.len() as f64 });
-            self.session.write(recorded.x_0, &self.x_0[k * batch * len..(k + 1) * batch * len])?;
-            for (var, values) in recorded.inputs.zip(levels) {
-                self.session.write(var, &values)?;
+        match &mut self.losses {
+            Losses::Relaxed(relaxed) => relaxed.fill(&mut self.session, &self.x_0, seed, self.step)?,
+            Losses::Timed(batches) => {
+                Times::Stratified.draw(T_MIN, &mut Philox::new(seed, stream::TIME, self.step, 0), &mut self.times);
+                let tokens = self.x_0.len() as f64 / (1.0 - T_MIN);
+                let purpose = Purpose::Train { share: 1.0 / batches.len() as f64 };
+                for (k, recorded) in batches.iter().enumerate() {
+                    let times = &self.times[k * batch..(k + 1) * batch];
+                    let levels = self.objective.levels(times, tokens, purpose);
+                    self.session.write(recorded.x_0, &self.x_0[k * batch * len..(k + 1) * batch * len])?;
+                    for (var, values) in recorded.inputs.zip(levels) {
+                        self.session.write(var, &values)?;
+                    }
+                }
             }
         }
         self.session.set_rng(seed, self.step)?;
-        let hyper = self.config.optimizer.hyper(self.step + 1, self.progress());
+        let progress = self.progress();
+        let hyper = self.config.optimizer.hyper(self.step + 1, progress);
         self.session.write(self.hyper, &hyper)?;
         self.session.run()?;
-        let mut loss = 0.0;
-        for inputs in &self.batches {
-            loss += f64::from(self.session.read::<f32>(inputs.loss)?[0]);
-        }
+        let loss = match &mut self.losses {
+            Losses::Relaxed(relaxed) => {
+                let factor = self.config.optimizer.factor(self.step + 1, progress);
+                relaxed.learn(&self.session, self.step, factor, &hyper)?
+            }
+            Losses::Timed(batches) => {
+                let mut loss = 0.0;
+                for inputs in batches.iter() {
+                    loss += f64::from(self.session.read::<f32>(inputs.loss)?[0]);
+                }
+                loss
+            }
+        };
         let norm = f64::from(self.session.read::<f32>(self.norm)?[0]);
         self.step += 1;
         if !(loss.is_finite() && norm.is_finite()) {
@@ -223,13 +235,23 @@ impl Run {
     /// # Errors
     /// If memory is short.
     pub fn evaluate(&mut self) -> Result<Evaluation, Error> {
+        let seed = self.config.training.seed;
+        if let Losses::Relaxed(relaxed) = &self.losses {
+            let bound = match self.bound.take() {
+                Some(bound) => bound,
+                None => Bound::new(relaxed.plaid(), &self.corpus, &self.config)?,
+            };
+            let bound = self.bound.insert(bound);
+            copy(&self.session, Part::Ema, bound.session_mut())?;
+            return bound.run(&relaxed.average()?, &self.corpus, seed);
+        }
         let measure = match self.measure.take() {
             Some(measure) => measure,
             None => Measure::new(&self.objective, &self.corpus, &self.config)?,
         };
         let measure = self.measure.insert(measure);
         copy(&self.session, Part::Ema, measure.session_mut())?;
-        measure.run(&self.corpus, self.config.training.seed)
+        measure.run(&self.corpus, seed)
     }
 
     /// Writes a checkpoint folder inside `dir` and returns its path; the two newest are kept.
@@ -238,7 +260,11 @@ impl Run {
     /// If the disk refuses: nothing that was there before is lost.
     pub fn save(&self, dir: &Path) -> Result<PathBuf, Error> {
         let state = checkpoint::State::new(self.step, self.seconds, &self.corpus);
-        checkpoint::save(dir, &self.config, &state, &self.corpus, &self.session)
+        let schedule = match &self.losses {
+            Losses::Relaxed(relaxed) => Some(relaxed.saved()),
+            Losses::Timed(_) => None,
+        };
+        checkpoint::save(dir, &self.config, &state, &self.corpus, &self.session, schedule.as_ref())
     }
 
     /// A sampler of `batch` rows under the averaged parameters.
@@ -248,8 +274,50 @@ impl Run {
     pub fn generator(&self, batch: usize) -> Result<Generator, Error> {
         let mut generator = Generator::record(&self.config, &self.objective, &self.corpus, batch)?;
         copy(&self.session, Part::Ema, generator.session_mut())?;
+        if let Losses::Relaxed(relaxed) = &self.losses {
+            generator.set_noise(relaxed.average()?);
+        }
         Ok(generator)
     }
+}
+
+/// What a step's program computes.
+enum Losses {
+    /// A batch for every micro-batch, at the times of its rows.
+    Timed(Vec<Batch>),
+    /// Groups whose noise levels follow a schedule that learns.
+    Relaxed(Box<Relaxed>),
+}
+
+/// The program of one training step of rows of `len` among `vocab` ids, without its memory.
+///
+/// # Errors
+/// If the configuration fits no run.
+pub fn step_program(config: &Config, vocab: usize, len: usize) -> Result<Plan, Error> {
+    Ok(record(config, &Objective::new(config, vocab)?, len)?.0)
+}
+
+/// The program, what it computes, and the norm of its gradient.
+fn record(config: &Config, objective: &Objective, len: usize) -> Result<(Plan, Losses, Var), Error> {
+    let (batch, micro) = (config.training.batch, config.training.accumulation);
+    let mut rec = config.training.recorder();
+    let (losses, mut outputs) = match Relaxed::record(config, &mut rec, objective.vocab, len)? {
+        Some((relaxed, outputs)) => (Losses::Relaxed(Box::new(relaxed)), outputs),
+        None => {
+            let mut batches = Vec::with_capacity(micro);
+            for k in 0..micro {
+                let purpose = Purpose::Train { share: 1.0 / micro as f64 };
+                let one = objective.record(&mut rec, &format!(".{k}"), batch, len, purpose);
+                rec.backward(one.loss);
+                batches.push(one);
+            }
+            let outputs = batches.iter().map(|b| b.loss).collect();
+            (Losses::Timed(batches), outputs)
+        }
+    };
+    let norm = rec.update(config.optimizer.update());
+    outputs.push(norm);
+    Ok((rec.finish_keeping(&outputs, config.training.keep()), losses, norm))
 }
 
 /// Copies one part of the parameters to the values of another session that records the same names.

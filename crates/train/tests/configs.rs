@@ -38,8 +38,11 @@ fn all_are_valid_and_train_one_model_on_as_many_tokens() {
 #[test]
 fn all_learn() {
     for (name, mut config) in configs() {
-        if let Model::Encoder(encoder) = &mut config.model {
-            (encoder.d_model, encoder.layers, encoder.heads, encoder.d_ff) = (32, 1, 2, 64);
+        match &mut config.model {
+            Model::Encoder(encoder) => (encoder.d_model, encoder.layers, encoder.heads, encoder.d_ff) = (32, 1, 2, 64),
+            Model::DiffusionLm(net) => (net.d_model, net.layers, net.heads, net.d_ff) = (32, 1, 2, 64),
+            Model::Plaid(net) => (net.d_model, net.layers, net.heads) = (32, 1, 2),
+            Model::Dit(_) | Model::Llama(_) => {}
         }
         (config.training.batch, config.training.steps) = (16, 100);
         (config.training.eval_rows, config.training.eval_times) = (64, 8);

@@ -1,7 +1,7 @@
 //! A trained network behind the traits that samplers take.
 
 use super::{Conditions, Noisy, Plaid, TABLE, UNIT_EPS};
-use galatea_autograd::{DType, Part, Recorder, Session, Var};
+use galatea_autograd::{DType, Part, Plan, Recorder, Session, Var};
 use galatea_kernels::Backend;
 use galatea_processes::EmbeddingDenoiser;
 use galatea_samplers::Guide;
@@ -32,6 +32,19 @@ fn record(rec: &mut Recorder, plaid: &Plaid, (batch, len, vocab): (usize, usize,
     let e = plaid.embeddings(rec, table);
     let denoised = plaid.denoise(rec, noisy, e, Some(before));
     Recorded { noisy, before, logits: denoised.logits, x_0_hat: denoised.x_0_hat }
+}
+
+fn program(plaid: &Plaid, dims: (usize, usize, usize)) -> (Plan, Recorded) {
+    let mut rec = Recorder::new();
+    let recorded = record(&mut rec, plaid, dims, false);
+    (rec.finish(&[recorded.logits, recorded.x_0_hat]), recorded)
+}
+
+impl Plaid {
+    /// The program of one call on (batch, len, vocab), without its memory.
+    pub fn pass(&self, dims: (usize, usize, usize)) -> Plan {
+        program(self, dims).0
+    }
 }
 
 impl Recorded {
@@ -70,9 +83,8 @@ impl<B: Backend> NetPlaid<B> {
     /// # Errors
     /// If the machine has not enough memory.
     pub fn new(backend: B, plaid: Plaid, dims: (usize, usize, usize), gamma: Gamma) -> Result<Self, B::Error> {
-        let mut rec = Recorder::new();
-        let recorded = record(&mut rec, &plaid, dims, false);
-        let session = Session::new(backend, rec.finish(&[recorded.logits, recorded.x_0_hat]))?;
+        let (plan, recorded) = program(&plaid, dims);
+        let session = Session::new(backend, plan)?;
         Ok(Self { session, plaid, recorded, gamma, logits: vec![0.0; dims.0 * dims.1 * dims.2] })
     }
 

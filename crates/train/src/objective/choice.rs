@@ -1,6 +1,6 @@
 //! Which loss: `[objective]` of a configuration.
 
-use super::{D3pm, DiffusionLm, Flow, Gidd, Masked, Sedd, Uniform, Weighting};
+use super::{Cdcd, D3pm, DiffusionLm, Flow, Gidd, Masked, PlaidBound, Sedd, Uniform, Weighting};
 use crate::Error;
 use crate::config::ProcessKind;
 use serde::{Deserialize, Serialize};
@@ -23,11 +23,15 @@ pub enum ObjectiveConfig {
     Flow(Flow),
     /// Squared error and rounding on embeddings.
     DiffusionLm(DiffusionLm),
+    /// The variational bound with a learned schedule, on unit embeddings.
+    Plaid(PlaidBound),
+    /// Cross-entropy at warped noise levels, on unit embeddings.
+    Cdcd(Cdcd),
 }
 
 impl ObjectiveConfig {
     /// Every loss with its default settings.
-    pub fn all() -> [Self; 7] {
+    pub fn all() -> [Self; 9] {
         [
             Self::Masked(Masked::default()),
             Self::Uniform(Uniform::default()),
@@ -36,6 +40,8 @@ impl ObjectiveConfig {
             Self::Gidd(Gidd::default()),
             Self::Flow(Flow::default()),
             Self::DiffusionLm(DiffusionLm::default()),
+            Self::Plaid(PlaidBound::default()),
+            Self::Cdcd(Cdcd::default()),
         ]
     }
 
@@ -49,6 +55,8 @@ impl ObjectiveConfig {
             Self::Gidd(_) => "gidd",
             Self::Flow(_) => "flow",
             Self::DiffusionLm(_) => "diffusion-lm",
+            Self::Plaid(_) => "plaid",
+            Self::Cdcd(_) => "cdcd",
         }
     }
 
@@ -59,7 +67,7 @@ impl ObjectiveConfig {
             Self::Uniform(_) => &[ProcessKind::Uniform],
             Self::D3pm(_) | Self::Sedd(_) | Self::Flow(_) => &[ProcessKind::Mask, ProcessKind::Uniform],
             Self::Gidd(_) => &[ProcessKind::Hybrid],
-            Self::DiffusionLm(_) => &[ProcessKind::Gaussian],
+            Self::DiffusionLm(_) | Self::Plaid(_) | Self::Cdcd(_) => &[ProcessKind::Gaussian],
         }
     }
 
@@ -92,7 +100,10 @@ impl ObjectiveConfig {
             | Self::Sedd(_)
             | Self::Gidd(_)
             | Self::Flow(_)
-            | Self::DiffusionLm(_) => Ok(()),
+            // The last two are checked together with their network.
+            | Self::DiffusionLm(_)
+            | Self::Plaid(_)
+            | Self::Cdcd(_) => Ok(()),
         }
     }
 }

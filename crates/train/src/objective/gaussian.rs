@@ -26,20 +26,20 @@ pub(super) fn record(
     purpose: Purpose,
 ) -> Batch {
     let Inputs { time, weight, level, .. } = inputs;
-    let encoder = model.embedding_encoder().expect("Config::validate admits only encoders that take time");
-    let rounding = encoder.rounding(rec, objective.vocab);
+    let network = model.embedding_network().expect("Config::validate admits only networks on embeddings");
+    let rounding = network.rounding(rec, objective.vocab);
     let (loss, value) = match purpose {
         Purpose::Train { share } => {
             let ends = Ends { start: objective.schedule.alpha_bar(0.0), end: objective.schedule.alpha_bar(1.0) };
             let inputs = e2e::Inputs { x_0, level, weight, first: None, noise: None };
-            let network = |rec: &mut Recorder, x_t| encoder.x_0_hat(rec, x_t, time, None);
-            let recorded = e2e::record(rec, inputs, rounding, ends, share, network);
+            let denoise = |rec: &mut Recorder, x_t| network.x_0_hat(rec, x_t, time, None);
+            let recorded = e2e::record(rec, inputs, rounding, ends, share, denoise);
             (recorded.loss, recorded.error)
         }
         Purpose::Measure => {
             let e = rec.embedding(x_0, rounding.table);
             let (z_t, _) = rec.corrupt_gaussian(e, level);
-            let x_0_hat = encoder.x_0_hat(rec, z_t, time, None);
+            let x_0_hat = network.x_0_hat(rec, z_t, time, None);
             // A row's weight, for each of its tokens.
             let zeros = rec.constant(&[batch, len, 1], vec![0.0; batch * len]);
             let w = rec.add_rows(zeros, weight, Rows::Batch);

@@ -14,6 +14,7 @@ mod gidd;
 #[cfg(test)]
 mod laws;
 mod masked;
+mod plaid;
 pub mod relaxed;
 mod sedd;
 mod tokens;
@@ -26,13 +27,14 @@ pub use flow::Flow;
 pub use gaussian::DiffusionLm;
 pub use gidd::{Gidd, Weighting};
 pub use masked::Masked;
+pub use plaid::{Cdcd, PlaidBound};
 pub use sedd::Sedd;
 pub use uniform::Uniform;
 
 use crate::Error;
 use crate::config::{Config, ProcessKind};
 use galatea_autograd::{DType, Limit, Recorder, Var};
-use galatea_models::Model;
+use galatea_models::{EmbeddingNetwork, Model};
 use galatea_processes::objectives::divergence::TERMS;
 use galatea_schedules::{AnySchedule, Schedule};
 use tokens::{Form, Moment};
@@ -200,7 +202,7 @@ impl Objective {
                 let (signal, sigma) = self.signal_noise(t);
                 out.time.push(self.model.time_value(t, self.schedule.alpha_bar(t)));
                 out.level.extend([signal as f32, sigma as f32]);
-                let d = self.model.embedding_encoder().map_or(1, galatea_models::Encoder::embedding_width);
+                let d = self.model.embedding_network().map_or(1, EmbeddingNetwork::embedding_width);
                 out.weight.push((1.0 / (tokens * d as f64)) as f32);
                 continue;
             }

@@ -58,7 +58,7 @@ impl Objective {
             ObjectiveConfig::Sedd(sedd) => Some(sedd),
             ObjectiveConfig::Gidd(gidd) => Some(gidd),
             ObjectiveConfig::Flow(flow) => Some(flow),
-            ObjectiveConfig::DiffusionLm(_) => None,
+            ObjectiveConfig::DiffusionLm(_) | ObjectiveConfig::Plaid(_) | ObjectiveConfig::Cdcd(_) => None,
         }
     }
 
