@@ -21,7 +21,7 @@ pub(super) fn check(case: &Case, report: &mut Report) -> Result<(), Fault> {
     }
     let trace = Trace::read(case)?;
     let calls = Arc::new(Mutex::new(Vec::new()));
-    let weights = case.sibling("model.safetensors")?;
+    let weights = network_beside(case)?;
     let (model, vocab) = llada_model(&weights)?;
     let canvas = (trace.batch, trace.total);
     let text = match trace.frozen {
@@ -40,6 +40,20 @@ pub(super) fn check(case: &Case, report: &mut Report) -> Result<(), Fault> {
     report.exact("text", &text, &case.ids("x_final")?);
     let calls = calls.lock().unwrap_or_else(PoisonError::into_inner);
     trace.compare(case, report, &calls, vocab)
+}
+
+/// The fixture of the folder that holds LLaDA's network.
+fn network_beside(case: &Case) -> Result<Case, Fault> {
+    let beside = std::fs::read_dir(&case.folder).map_err(Fault::refused)?.filter_map(Result::ok);
+    let mut names: Vec<String> = beside.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    for name in names.into_iter().filter(|name| name.ends_with(".safetensors")) {
+        let other = case.sibling(&name)?;
+        if other.has("param.model.transformer.wte.weight") {
+            return Ok(other);
+        }
+    }
+    Err(Fault::Tensor { name: "param.model.transformer.wte.weight in a file beside this one".to_owned() })
 }
 
 /// That every tensor has its place in the network, and comes out of it as it went in.
