@@ -161,9 +161,9 @@ fn passes(bench: &mut Bench, name: &str, (b, l, d, h, v): (usize, usize, usize, 
     }
     run(bench, name, Op::LayerNorm { eps: 1e-5, gain, bias }, &[x, row, row]);
     run(bench, name, Op::LayerNormGrad { gain, bias }, &[x, stats, x, row]);
-    run(bench, name, Op::QkNorm { heads, kv_heads: heads, eps: 1e-5, gain: 1.0 }, &[qkv]);
+    run(bench, name, Op::QkNorm { heads, kv_heads: heads, eps: 1e-5, gain: 1.0, learned: false }, &[qkv]);
     let reads = [qkv, (&[b * l, 2 * h], Value(1.0)), qkv];
-    run(bench, name, Op::QkNormGrad { heads, kv_heads: heads, gain: 1.0 }, &reads);
+    run(bench, name, Op::QkNormGrad { heads, kv_heads: heads, gain: 1.0, learned: false }, &reads);
     run(bench, name, Op::Modulate { shift, scale }, &[x, m]);
     run(bench, name, Op::ModulateGrad { shift, scale }, &[x, m, x]);
     run(bench, name, Op::Gate { gate: shift }, &[x, x, m]);

@@ -262,13 +262,15 @@ fn execute(cores: &Cores, memory: &Memory, inst: &Inst) {
             let d = cols(0);
             ops::add_norm::backward::<X>(cores, norm, dropout, d, s, stats, dy, ds, g, dx, dh, dg, db, scratch);
         }),
-        Op::QkNorm { heads, kv_heads, eps, gain } => real!(dtype(0), X => {
+        Op::QkNorm { heads, kv_heads, eps, gain, learned } => real!(dtype(0), X => {
             let dims = ops::qk_norm::Dims::new(cols(0), heads, kv_heads);
-            ops::qk_norm::forward::<X>(cores, dims, eps, gain, at.read(0), at.write(0), write(1));
+            let gains = learned.then(|| read(1));
+            ops::qk_norm::forward::<X>(cores, dims, eps, gain, at.read(0), gains, at.write(0), write(1));
         }),
-        Op::QkNormGrad { heads, kv_heads, gain } => real!(dtype(0), X => {
+        Op::QkNormGrad { heads, kv_heads, gain, learned } => real!(dtype(0), X => {
             let dims = ops::qk_norm::Dims::new(cols(0), heads, kv_heads);
-            ops::qk_norm::backward::<X>(cores, dims, gain, at.read(0), read(1), at.read(2), at.write(0));
+            let learned = learned.then(|| ops::qk_norm::Learned { gains: read(3), dgains: write(1), scratch: write(2) });
+            ops::qk_norm::backward::<X>(cores, dims, gain, at.read(0), read(1), at.read(2), learned, at.write(0));
         }),
         Op::Modulate { shift, scale } => real!(dtype(0), X => {
             let (l, d) = (dim(0, 1), cols(0));

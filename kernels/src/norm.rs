@@ -21,7 +21,7 @@ pub(crate) fn grain(d: usize) -> usize {
 
 /// Rows of one task of a backward pass over `n` rows: a function of the shape, so that sums are in one order for any
 /// number of threads.
-fn part(n: usize, d: usize) -> usize {
+pub(crate) fn part(n: usize, d: usize) -> usize {
     grain(d).max(n.div_ceil(PARTS))
 }
 

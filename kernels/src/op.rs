@@ -145,8 +145,9 @@ pub enum Op {
         /// Whether s has a gradient of its own.
         sum: bool,
     },
-    /// RMS norm of every head of q and k of qkv, times one gain; v copied. Reads qkv [b, l, (heads + 2 kv_heads) d_head]; writes
-    /// y like it, stats [n, heads + kv_heads] = 1 / sqrt(mean + eps), q heads first.
+    /// RMS norm of every head of q and k of qkv, times one gain; v copied. Reads qkv [b, l, (heads + 2 kv_heads) d_head], gains
+    /// [2 d_head] if `learned` (those of q, then of k); writes y like it, stats [n, heads + kv_heads] = 1 / sqrt(mean + eps), q
+    /// heads first.
     QkNorm {
         /// Heads of the queries.
         heads: u32,
@@ -156,8 +157,11 @@ pub enum Op {
         eps: f32,
         /// Multiplies both: the largest score is gain^2 sqrt(d_head).
         gain: f32,
+        /// Whether gains are read, which multiply the elements of a head.
+        learned: bool,
     },
-    /// Reads qkv, stats, dy; writes dqkv.
+    /// Reads qkv, stats, dy, gains if `learned`; writes dqkv and, if `learned`, dgains [2 d_head] and scratch: the sums of every
+    /// task.
     QkNormGrad {
         /// Heads of the queries.
         heads: u32,
@@ -165,6 +169,8 @@ pub enum Op {
         kv_heads: u32,
         /// As in the forward pass.
         gain: f32,
+        /// Whether gains are read and dgains written.
+        learned: bool,
     },
     /// y = x (1 + scale) + shift, broadcast over positions. Reads x [b,l,d], m [b, chunks d]; writes y.
     Modulate {

@@ -201,18 +201,23 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
             let inputs = vec![same(0); if dropout.is_some() { 2 } else { 1 }];
             [inputs, column_sums(reads[0].0, gain, bias)].concat()
         }
-        Op::QkNorm { heads, kv_heads, .. } => {
-            const E: &str = "qkv [b, l, (heads + 2 kv_heads) d_head]";
-            arity(1, &[real(0)], E)?;
+        Op::QkNorm { heads, kv_heads, learned, .. } => {
+            const E: &str = "qkv [b, l, (heads + 2 kv_heads) d_head] and, if they are learned, gains [2 d_head]";
+            arity(1 + usize::from(learned), &[real(0), F32], E)?;
             check(groups_fit(reads[0].0, heads, kv_heads), E)?;
+            check(!learned || is(1, &[2 * d_head(reads[0].0.cols(), heads, kv_heads)]), E)?;
             vec![same(0), f(&[reads[0].0.rows(), heads as usize + kv_heads as usize])]
         }
-        Op::QkNormGrad { heads, kv_heads, .. } => {
-            const E: &str = "qkv [b, l, (heads + 2 kv_heads) d_head], stats [n, heads + kv_heads], dy like qkv";
-            arity(3, &[real(0), F32, real(0)], E)?;
+        Op::QkNormGrad { heads, kv_heads, learned, .. } => {
+            const E: &str = "qkv [b, l, (heads + 2 kv_heads) d_head], stats [n, heads + kv_heads], dy like qkv and, if they are \
+                             learned, gains [2 d_head]";
+            arity(3 + usize::from(learned), &[real(0), F32, real(0), F32], E)?;
             check(groups_fit(reads[0].0, heads, kv_heads), E)?;
             check(is(1, &[reads[0].0.rows(), heads as usize + kv_heads as usize]) && reads[2].0 == reads[0].0, E)?;
-            vec![same(0)]
+            let (n, width) = (reads[0].0.rows(), reads[0].0.cols());
+            let gains = 2 * d_head(width, heads, kv_heads);
+            check(!learned || is(3, &[gains]), E)?;
+            if learned { vec![same(0), f(&[gains]), f(&[parts(n, width), gains])] } else { vec![same(0)] }
         }
         Op::Modulate { shift, scale } => {
             const E: &str = "x [b, l, d] and m [b, chunks d]";

@@ -120,7 +120,14 @@ impl Recorder {
     /// RMS norm of every head of q and k of qkv [b, l, (heads + 2 kv_heads) d_head], times `gain`.
     #[track_caller]
     pub fn grouped_qk_norm(&mut self, qkv: Var, heads: u32, kv_heads: u32, eps: f32, gain: f32) -> Var {
-        self.one(Op::QkNorm { heads, kv_heads, eps, gain }, &[qkv])
+        self.one(Op::QkNorm { heads, kv_heads, eps, gain, learned: false }, &[qkv])
+    }
+
+    /// RMS norm of every head of q and k of qkv [b, l, (heads + 2 kv_heads) d_head], its elements times learned `gains` [2
+    /// d_head]: those of q, then of k.
+    #[track_caller]
+    pub fn learned_qk_norm(&mut self, qkv: Var, (heads, kv_heads): (u32, u32), eps: f32, gains: Var) -> Var {
+        self.one(Op::QkNorm { heads, kv_heads, eps, gain: 1.0, learned: true }, &[qkv, gains])
     }
 
     /// x (1 + scale) + shift with chunks of m [b, chunks d].

@@ -148,8 +148,10 @@ fn vjp(rec: &mut Recorder, call: &Call, dy: Var, second: Option<Var>) -> Vec<(Va
             let inputs = [(r[0], grads[0]), (r[1], grads[own])];
             inputs.into_iter().chain(tables.iter().copied().zip(grads[1 + own..].iter().copied())).collect()
         }
-        Op::QkNorm { heads, kv_heads, gain, .. } => {
-            vec![(r[0], rec.one(Op::QkNormGrad { heads, kv_heads, gain }, &[r[0], w[1], dy]))]
+        Op::QkNorm { heads, kv_heads, gain, learned, .. } => {
+            let reads: Vec<Var> = [r[0], w[1], dy].into_iter().chain(r[1..].iter().copied()).collect();
+            let grads = rec.call(Op::QkNormGrad { heads, kv_heads, gain, learned }, &reads);
+            r.iter().copied().zip(grads).collect()
         }
         Op::Modulate { shift, scale } => {
             let grads = rec.call(Op::ModulateGrad { shift, scale }, &[r[0], r[1], dy]);
