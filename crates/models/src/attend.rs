@@ -8,6 +8,8 @@ pub(crate) enum Attend<'a> {
     All(Option<Var>),
     /// Those before it and itself.
     Earlier,
+    /// Its block of `block` positions and the earlier ones, as they stand, where visible.
+    Blocks { block: u32, visible: Option<Var> },
     /// A canvas that stands twice, [x_t ; x_0], in blocks of `block` positions: the earlier clean blocks, and its own block of
     /// its own half, where visible.
     Twice { block: u32, visible: Option<Var> },
@@ -23,7 +25,9 @@ impl Attend<'_> {
     /// Rotates q and k of qkv [b, l, (heads + 2 kv_heads) d_head] by position.
     pub(crate) fn rotate(&self, rec: &mut Recorder, qkv: Var, (heads, kv_heads): Heads, theta: f64) -> Var {
         match self {
-            Attend::All(_) | Attend::Earlier => rec.grouped_rotary(qkv, heads, kv_heads, theta, None),
+            Attend::All(_) | Attend::Earlier | Attend::Blocks { .. } => {
+                rec.grouped_rotary(qkv, heads, kv_heads, theta, None)
+            }
             Attend::Twice { .. } => rec.rotary_twice(qkv, heads, kv_heads, theta),
             Attend::Cached { position, capacity, .. } => {
                 rec.grouped_rotary(qkv, heads, kv_heads, theta, Some((*position, *capacity)))
@@ -37,6 +41,9 @@ impl Attend<'_> {
         match self {
             Attend::All(visible) => rec.attention_dropout(qkv, heads, AttentionMask::Full, *visible, dropout),
             Attend::Earlier => rec.attention_dropout(qkv, heads, AttentionMask::Causal, None, dropout),
+            Attend::Blocks { block, visible } => {
+                rec.attention_dropout(qkv, heads, AttentionMask::BlockCausal(*block), *visible, dropout)
+            }
             Attend::Twice { block, visible } => {
                 rec.attention_dropout(qkv, heads, AttentionMask::BlockDiffusion(*block), *visible, dropout)
             }

@@ -84,6 +84,20 @@ impl BlockModel {
         self.model.hidden_with(rec, vocab, ids, time, &Attend::Twice { block: self.block as u32, visible })
     }
 
+    /// What the head reads, [batch, len, d_model], for ids u32 [batch, len] as they stand, each position with its block and the
+    /// earlier ones; and the head. A model that was trained on such canvases (SDAR) is read so; of one that was trained on [x_t ;
+    /// x_0] the rows of a block are those of [`BlockModel::hidden`] where the blocks before it are clean.
+    pub fn hidden_as_it_stands(
+        &self,
+        rec: &mut Recorder,
+        vocab: usize,
+        ids: Var,
+        time: Var,
+        visible: Option<Var>,
+    ) -> (Var, Head) {
+        self.model.hidden_with(rec, vocab, ids, time, &Attend::Blocks { block: self.block as u32, visible })
+    }
+
     /// Records the logits of one block of a text of `len` positions, without dropout: the inputs `ids`, `time`, `past` and a
     /// cache for every layer, which a run extends by the block.
     ///
@@ -217,7 +231,8 @@ mod tests {
     }
 
     fn llama() -> Model {
-        Model::Llama(Llama { d_model: 32, layers: 2, heads: 4, kv_heads: 2, d_ff: 48, ..Llama::default() })
+        let llama = Llama { d_model: 32, layers: 2, heads: 4, kv_heads: 2, d_ff: 48, ..Llama::default() };
+        Model::Llama(Llama { d_head: 12, qk_norm: true, ..llama })
     }
 
     fn load(session: &mut Session<Cpu>) {
@@ -308,6 +323,33 @@ mod tests {
                         assert!(before.iter().all(|&x| x == 0.0), "positions that are not written are 0");
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn behind_clean_blocks_a_canvas_as_it_stands_is_a_row_of_training() {
+        for model in [dit(), encoder(), llama()] {
+            let model = BlockModel::new(model.without_dropout(), 4).expect("a model");
+            let (x_0, x_t) = (clean(1), noisy(&clean(1)));
+            let truth = training(&model, &x_t, &x_0, DType::F32);
+            let mut rec = Recorder::new();
+            let ids = rec.input("ids", &[BATCH, LEN], DType::U32);
+            let time = rec.input("time", &[BATCH], DType::F32);
+            let (h, head) = model.hidden_as_it_stands(&mut rec, VOCAB, ids, time, None);
+            let logits = head.logits(&mut rec, h);
+            let mut session = Session::new(Cpu::with(2, Isa::detect()), rec.finish(&[logits])).expect("memory");
+            load(&mut session);
+            for first in (0..LEN).step_by(4) {
+                let mut canvas = x_t.clone();
+                canvas.slice_axis_mut(Axis(1), columns(0..first)).assign(&x_0.slice_axis(Axis(1), columns(0..first)));
+                session.set(ids, &canvas).expect("upload");
+                session.run().expect("run");
+                let mut found = Array3::zeros((BATCH, LEN, VOCAB));
+                session.get(logits, &mut found).expect("download");
+                let cut = |x: &Array3<f32>| x.slice_axis(Axis(1), columns(first..first + 4)).to_owned();
+                let error = largest(&cut(&found), &cut(&truth));
+                assert!(error < 2e-4, "{:?} at {first}: {error}", model.model());
             }
         }
     }

@@ -1,10 +1,11 @@
-//! The Llama body read in both directions: the network of LLaDA and Dream, under their checkpoints' names.
+//! The Llama body read in both directions or in blocks: the network of LLaDA, Dream and SDAR, under their checkpoints' names.
 //!
 //! Pre-norm blocks of grouped-query attention and SwiGLU, RMS norms, rotary positions, no time: a masked canvas shows its own
 //! noise level.
 //!
 //! # Source
-//! Touvron et al. 2023 (Llama); Ainslie et al. 2023 (grouped queries); Nie et al. 2025 (LLaDA); Ye et al. 2025 (Dream).
+//! Touvron et al. 2023 (Llama); Ainslie et al. 2023 (grouped queries); Nie et al. 2025 (LLaDA); Ye et al. 2025 (Dream); Cheng et
+//! al. 2025 (SDAR).
 
 use crate::attend::Attend;
 use crate::encoder::{config, fan_in};
@@ -20,7 +21,7 @@ pub enum Naming {
     /// LLaDA's: `model.transformer.blocks.0.q_proj.weight`.
     #[default]
     Llada,
-    /// Those of Qwen, which Dream keeps: `model.layers.0.self_attn.q_proj.weight`.
+    /// Those of Qwen, which Dream and SDAR keep: `model.layers.0.self_attn.q_proj.weight`.
     Qwen,
 }
 
@@ -36,6 +37,8 @@ pub struct Llama {
     pub heads: usize,
     /// Heads of the keys and values, each shared by heads / kv_heads queries.
     pub kv_heads: usize,
+    /// Width of a head; 0 for d_model / heads.
+    pub d_head: usize,
     /// Width of the gated hidden layer.
     pub d_ff: usize,
     /// Base of the rotary angles.
@@ -44,6 +47,8 @@ pub struct Llama {
     pub norm_eps: f32,
     /// Whether q, k and v have biases.
     pub qkv_bias: bool,
+    /// RMS norm of every head of q and k, with learned gains.
+    pub qk_norm: bool,
     /// Whose names the parameters have.
     pub naming: Naming,
     /// Dropout of attention and feed-forward outputs, in training.
@@ -57,10 +62,12 @@ impl Default for Llama {
             layers: 4,
             heads: 4,
             kv_heads: 4,
+            d_head: 0,
             d_ff: 384,
             rope_theta: 500_000.0,
             norm_eps: 1e-5,
             qkv_bias: false,
+            qk_norm: false,
             naming: Naming::Llada,
             dropout: 0.0,
         }
@@ -130,7 +137,10 @@ impl Llama {
                 return Err(config(field, "a number from 1 to 1048576", found));
             }
         }
-        if !self.d_model.is_multiple_of(2 * self.heads) {
+        if self.d_head > 1 << 20 || !self.d_head.is_multiple_of(2) {
+            return Err(config("d_head", "an even number up to 1048576, or 0 for d_model / heads", self.d_head));
+        }
+        if self.d_head == 0 && !self.d_model.is_multiple_of(2 * self.heads) {
             return Err(config("heads", format!("a divisor of d_model / 2 = {}", self.d_model / 2), self.heads));
         }
         if !self.heads.is_multiple_of(self.kv_heads) {
@@ -150,7 +160,11 @@ impl Llama {
 
     /// Width of the keys of a position, and of its values.
     pub(crate) fn key_width(&self) -> usize {
-        self.kv_heads * self.d_model / self.heads
+        self.kv_heads * self.head_width()
+    }
+
+    fn head_width(&self) -> usize {
+        if self.d_head == 0 { self.d_model / self.heads } else { self.d_head }
     }
 
     /// What the head reads for ids u32 [batch, len], and the head.
@@ -175,8 +189,15 @@ impl Llama {
         let heads = (self.heads as u32, self.kv_heads as u32);
         let norms = names.norms.map(|name| rec.param(&format!("{prefix}{name}.weight"), &[d], Init::Ones));
         let h = rec.rms_norm(x, Some(norms[0]), self.norm_eps);
-        let qkv = [("q_proj", d), ("k_proj", self.key_width()), ("v_proj", self.key_width())];
-        let h = linear(rec, &format!("{prefix}{}", names.attention), &qkv, h, self.qkv_bias, fan_in(d));
+        let d_head = self.head_width();
+        let qkv = [("q_proj", self.heads * d_head), ("k_proj", self.key_width()), ("v_proj", self.key_width())];
+        let attention = format!("{prefix}{}", names.attention);
+        let mut h = linear(rec, &attention, &qkv, h, self.qkv_bias, fan_in(d));
+        if self.qk_norm {
+            let path = stacked(&attention, &[("q_norm", d_head), ("k_norm", d_head)], ".weight");
+            let gains = rec.param(&path, &[2 * d_head], Init::Ones);
+            h = rec.learned_qk_norm(h, heads, self.norm_eps, gains);
+        }
         let h = attend.rotate(rec, h, heads, self.rope_theta);
         let h = attend.mix(rec, h, heads, layer, 0.0);
         let h = linear(rec, &prefix, &[(names.out, d)], h, false, Init::Zeros);

@@ -86,7 +86,7 @@ const MEANINGS: [(&str, &str); 53] = [
     (
         "model.kind",
         "\"encoder\", \"dit\" (keys: d_model, layers, heads, cond_dim, time_conditioning, told, dropout), or \"llama\" (keys: d_model, \
-         layers, heads, kv_heads, d_ff, rope_theta, norm_eps, qkv_bias, naming, dropout)",
+         layers, heads, kv_heads, d_head, d_ff, rope_theta, norm_eps, qkv_bias, qk_norm, naming, dropout)",
     ),
     ("model.d_model", "width"),
     ("model.layers", "blocks"),

@@ -33,6 +33,7 @@ pub const KINDS: &[Kind] = &[
     Kind { family: "plaid_cdcd", check: cdcd::check },
     Kind { family: "remdm_sampling", check: ancestral::remdm },
     Kind { family: "schedules", check: schedules::check },
+    Kind { family: "sdar", check: llama::sdar },
     Kind { family: "sedd", check: dit::sedd },
     Kind { family: "sedd_loss", check: scores::sedd },
     Kind { family: "sedd_sampling", check: rates::sedd },

@@ -1,10 +1,10 @@
-//! Llama bodies in both directions: LLaDA and Dream.
+//! Llama bodies in both directions or in blocks: LLaDA, Dream, SDAR.
 
 use super::dit::masked_cross_entropy;
 use super::network::{GRADIENTS, Network, OUTPUTS, flat, gradients};
 use super::{Case, Fault, Report};
 use galatea_autograd::DType;
-use galatea_models::{Llama, Model, Naming};
+use galatea_models::{BlockModel, Llama, Model, Naming};
 use ndarray::{Array2, Array3, Axis, Ix2, Slice, concatenate};
 
 /// The body that the settings of a LLaDA describe, and its vocabulary.
@@ -52,22 +52,26 @@ pub(super) fn llada(case: &Case, report: &mut Report) -> Result<(), Fault> {
     gradients(&network.session, case, report, GRADIENTS)
 }
 
-/// The body that the settings of a Dream describe, and its vocabulary.
-fn dream_model(case: &Case) -> Result<(Model, usize), Fault> {
+/// The body that the settings of a Qwen describe, and its vocabulary.
+fn qwen_model(case: &Case) -> Result<(Model, usize), Fault> {
     if case.flag("tie_word_embeddings")? {
         return Err(case.unsupported("tie_word_embeddings", "false"));
     }
     let [vocab, d_model] = case.shape("param.model.embed_tokens.weight")?;
     let [d_ff, _] = case.shape("param.model.layers.0.mlp.gate_proj.weight")?;
+    let ([q_width, _], heads) =
+        (case.shape("param.model.layers.0.self_attn.q_proj.weight")?, case.count("num_attention_heads")?);
     let layers = (0..).take_while(|n| case.has(&format!("param.model.layers.{n}.input_layernorm.weight"))).count();
     let model = Model::Llama(Llama {
         d_model,
         layers,
-        heads: case.count("num_attention_heads")?,
+        heads,
+        d_head: q_width.checked_div(heads).unwrap_or(0),
         kv_heads: case.count("num_key_value_heads")?,
         d_ff,
         rope_theta: case.number("rope_theta")?,
         norm_eps: case.number("rms_norm_eps")? as f32,
+        qk_norm: case.has("param.model.layers.0.self_attn.q_norm.weight"),
         qkv_bias: case.has("param.model.layers.0.self_attn.q_proj.bias"),
         naming: Naming::Qwen,
         ..Llama::default()
@@ -78,7 +82,7 @@ fn dream_model(case: &Case) -> Result<(Model, usize), Fault> {
 
 /// `dream`: logits, those of the token before for every position, a row with padding before it, and every gradient.
 pub(super) fn dream(case: &Case, report: &mut Report) -> Result<(), Fault> {
-    let (model, vocab) = dream_model(case)?;
+    let (model, vocab) = qwen_model(case)?;
     let (x_t, x_0): (Array2<u32>, Array2<u32>) = (case.id_array::<Ix2>("x")?, case.id_array::<Ix2>("x0")?);
     let (batch, len) = x_t.dim();
     let mut network = Network::new(case, [batch, len, vocab], |rec, ids, time| {
@@ -112,6 +116,29 @@ pub(super) fn dream(case: &Case, report: &mut Report) -> Result<(), Fault> {
         let mut to = dlogits.index_axis_mut(Axis(1), l.saturating_sub(1));
         to += &dshifted.index_axis(Axis(1), l);
     }
+    network.backward(&dlogits)?;
+    gradients(&network.session, case, report, GRADIENTS)
+}
+
+/// `sdar`: logits in blocks and with everything visible, cross-entropy at masks of the first, every gradient.
+pub(super) fn sdar(case: &Case, report: &mut Report) -> Result<(), Fault> {
+    let (model, vocab) = qwen_model(case)?;
+    let (x_t, x_0): (Array2<u32>, Array2<u32>) = (case.id_array::<Ix2>("x")?, case.id_array::<Ix2>("x0")?);
+    let (batch, len) = x_t.dim();
+    let (ids, time) = (case.ids("x")?, vec![0.0; batch]);
+    if case.has("logits_full_attention") {
+        let whole = |rec: &mut _, ids, time| model.logits(rec, vocab, ids, time, None);
+        let logits = Network::new(case, [batch, len, vocab], whole)?.forward(&ids, &time)?;
+        report.relative_f32("logits of all", &flat(&logits), &case.vec("logits_full_attention")?, OUTPUTS);
+    }
+    let model = BlockModel::new(model, case.count("block_size")?)?;
+    let mut network = Network::new(case, [batch, len, vocab], |rec, ids, time| {
+        let (h, head) = model.hidden_as_it_stands(rec, vocab, ids, time, None);
+        head.logits(rec, h)
+    })?;
+    let logits = network.forward(&ids, &time)?;
+    report.relative_f32("logits", &flat(&logits), &case.vec("logits")?, OUTPUTS);
+    let dlogits = masked_cross_entropy(case, report, &x_0, &x_t, &logits)?;
     network.backward(&dlogits)?;
     gradients(&network.session, case, report, GRADIENTS)
 }

@@ -20,7 +20,7 @@ fn compare([b, l, width]: [usize; 3], (heads, kv_heads): (u32, u32), qkv: Host, 
         let (dqkv, dgains) = reference::backward(dims, GAIN.into(), &qkv.f64(), &stats, &dy.f64(), g);
         let kept = Host::f32(&[b * l, dims.normed], stats.iter().map(|&s| s as f32).collect());
         let forward = Op::QkNorm { heads, kv_heads, eps: EPS, gain: GAIN, learned };
-        check(forward, &[&[qkv.clone()], reads].concat(), &[], &[y, stats], tolerance);
+        check(forward, &[std::slice::from_ref(&qkv), reads].concat(), &[], &[y, stats], tolerance);
         let truth = if learned { vec![dqkv, dgains] } else { vec![dqkv] };
         let backward = Op::QkNormGrad { heads, kv_heads, gain: GAIN, learned };
         check(backward, &[&[qkv.clone(), kept, dy.clone()], reads].concat(), &[], &truth, tolerance);
@@ -78,7 +78,9 @@ fn gradient_equals_finite_differences() {
         let gains = Host::normal(&[2 * dims.d_head], 3).f64();
         let stats = reference::forward(dims, eps, 1.7, &qkv, None).1;
         let (dqkv, _) = reference::backward(dims, 1.7, &qkv, &stats, &dy, None);
-        check_gradients(&[qkv.clone()], &dy, &[dqkv], |x| reference::forward(dims, eps, 1.7, &x[0], None).0);
+        check_gradients(std::slice::from_ref(&qkv), &dy, &[dqkv], |x| {
+            reference::forward(dims, eps, 1.7, &x[0], None).0
+        });
         let (dqkv, dgains) = reference::backward(dims, 1.7, &qkv, &stats, &dy, Some(&gains));
         check_gradients(&[qkv, gains], &dy, &[dqkv, dgains], |x| {
             reference::forward(dims, eps, 1.7, &x[0], Some(&x[1])).0
