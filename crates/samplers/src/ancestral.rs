@@ -10,7 +10,7 @@ use crate::revise::kappa_of;
 use crate::tokens::Tokens;
 use crate::{Canvas, Error, Failure, Filter, Fixed, Idiom, Levels, Output, Revise, Rule, Sampler, Steps};
 use galatea_processes::{Categorical, Denoiser, TokenProcess};
-use ndarray::Array3;
+use ndarray::{Array2, Array3};
 
 /// Whether the denoiser's answer depends on t.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -104,6 +104,9 @@ pub struct Ancestral<D: Denoiser> {
     /// sigma of every position of a row, where it depends on confidence.
     shares: Vec<f64>,
     dropped: Option<Dropped<D::Error>>,
+    /// The canvas before a step that a corrector follows, and what the corrector chooses.
+    before: Array2<u32>,
+    choice: corrector::Choice,
     failed: bool,
 }
 
@@ -201,14 +204,30 @@ impl<D: Denoiser> Ancestral<D> {
         };
         let settled = noise.absorbing().is_some() && stays && options.output != Output::Verbatim;
         let start = |draws: &mut dyn Draws, at| noise.start(draws, at);
-        let (len, t) = (fixed.dim().1, steps.first().t);
+        let (len, t, free) = (fixed.dim().1, steps.first().t, fixed.free());
         let mut tokens = Tokens::starting((denoiser, vocab), (blank, settled), fixed, forbidden, t, draws, start);
         if matches!(options.revise, Revise::Confidence { .. }) {
             let decided = &tokens.canvas.decided;
             tokens.canvas.confidence = Some(decided.mapv(|decided| if decided { 1.0 } else { 0.0 }));
         }
-        let (scratch, written, shares) = (Scratch::new(vocab), Vec::new(), vec![0.0; len]);
-        Ok(Self { tokens, noise, steps, options, scratch, written, shares, dropped: None, failed: false })
+        let (scratch, written, shares) = (Scratch::new(vocab), Vec::with_capacity(free), vec![0.0; len]);
+        let corrector = options.corrector.filter(|gibbs| gibbs.sweeps > 0);
+        let before = corrector.map_or(Array2::zeros((0, 0)), |_| tokens.canvas.ids.clone());
+        let choice = corrector::Choice::new(corrector.map_or(0, |gibbs| gibbs.positions.min(len)));
+        let options = AncestralOptions { corrector, ..options };
+        Ok(Self {
+            tokens,
+            noise,
+            steps,
+            options,
+            scratch,
+            written,
+            shares,
+            dropped: None,
+            before,
+            choice,
+            failed: false,
+        })
     }
 
     /// Mixes the posteriors of this sampler's denoiser, which has a condition, and of one that has not:
@@ -281,7 +300,9 @@ impl<D: Denoiser> Ancestral<D> {
             self.tokens.forbid(logits);
         }
         let (batch, len) = self.tokens.canvas.ids.dim();
-        let before = self.options.corrector.map(|_| self.tokens.canvas.ids.clone());
+        if self.options.corrector.is_some() {
+            self.before.assign(&self.tokens.canvas.ids);
+        }
         self.written.clear();
         for row in 0..batch {
             self.share(row, step.sigma);
@@ -293,10 +314,12 @@ impl<D: Denoiser> Ancestral<D> {
             }
         }
         self.tokens.apply(&self.written, step.there.t);
-        if let (Some(gibbs), Some(before), false) = (self.options.corrector, before, step.clean) {
+        if let (Some(gibbs), false) = (self.options.corrector, step.clean) {
             self.correct(gibbs, step.there)?;
-            let changed = before.indexed_iter().filter(|(at, id)| self.tokens.canvas.ids[*at] != **id);
-            self.tokens.canvas.changed = changed.map(|(at, _)| at).collect();
+            let canvas = &mut self.tokens.canvas;
+            canvas.changed.clear();
+            let differ = self.before.indexed_iter().filter(|(at, id)| canvas.ids[*at] != **id);
+            canvas.changed.extend(differ.map(|(at, _)| at));
         }
         if self.next_step().is_none() {
             self.tokens.close();
@@ -366,7 +389,7 @@ impl<D: Denoiser> Ancestral<D> {
             // The step has been counted already.
             let number = (self.tokens.canvas.step - 1) * gibbs.sweeps + sweep;
             for row in 0..batch {
-                let mut choice = corrector::Choice::new(gibbs.positions);
+                self.choice.clear();
                 for position in 0..len {
                     if !self.tokens.free(row, position) {
                         continue;
@@ -382,12 +405,12 @@ impl<D: Denoiser> Ancestral<D> {
                     }
                     let Scratch { q, race, .. } = &mut self.scratch;
                     let key = gibbs.pick.key(q, x_t, draws, at);
-                    choice.offer(key, || {
+                    self.choice.offer(key, || {
                         let token = self.options.idiom.draw(draws, crate::stream::CORRECTION, at, q, race);
                         (row, position, token as u32)
                     });
                 }
-                self.written.extend(choice.chosen());
+                self.written.extend(self.choice.chosen());
             }
             self.tokens.put(&self.written);
         }

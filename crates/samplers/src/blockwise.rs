@@ -55,6 +55,12 @@ pub struct BlockwiseOptions {
     pub blocks: Blocks,
     /// How a block is filled.
     pub fill: Fill,
+    /// How many of the last positions the denoiser is shown, at least a block; `None` shows all. Masks before them are not
+    /// filled.
+    ///
+    /// MDLM's texts of any length are of this kind: a model of `n` positions moves on by `size` of them, with
+    /// `Blocks { first: n - size, size }` and a window of `n`.
+    pub window: Option<usize>,
     /// When a text ends before its canvas does.
     pub stop: Stop,
 }
@@ -70,6 +76,7 @@ impl BlockwiseOptions {
             time: TimeDependence::Free,
             blocks: Blocks { first: 0, size },
             fill: Fill::FirstHitting,
+            window: None,
             stop: Stop::default(),
         }
     }
@@ -142,6 +149,9 @@ impl<D: Denoiser> Blockwise<D> {
         forbidden.push(mask);
         Filter { forbidden: forbidden.clone(), ..options.filter }.check(process.vocab())?;
         parameter("the block size", "at least 1", options.blocks.size as f64, options.blocks.size > 0)?;
+        if let Some(window) = options.window {
+            parameter("the window", "at least a block", window as f64, window >= options.blocks.size)?;
+        }
         if let Some(LowEntropy { least, window }) = options.stop.entropy {
             parameter("the least entropy", "a number", least, !least.is_nan())?;
             parameter("the window", "at least 1", window as f64, window > 0)?;
@@ -155,7 +165,7 @@ impl<D: Denoiser> Blockwise<D> {
             noise,
             reverse,
             scratch: Scratch::new(process.vocab()),
-            written: Vec::new(),
+            written: Vec::with_capacity(batch * len),
             end,
             block_step: 0,
             rows: vec![Row { steps: 0, t: 1.0, length: None }; batch],
@@ -182,10 +192,19 @@ impl<D: Denoiser> Blockwise<D> {
         self.tokens.write(row, position, token)
     }
 
+    /// The positions that the denoiser is shown.
+    fn piece(&self) -> std::ops::Range<usize> {
+        self.options.window.map_or(0, |window| self.end.saturating_sub(window))..self.end
+    }
+
+    /// The positions of a row that the present block may fill: none once its text has ended.
+    fn reach(&self, row: usize) -> std::ops::Range<usize> {
+        if self.rows[row].length.is_some() { 0..0 } else { self.piece() }
+    }
+
     /// The masks of a row that the present block has to fill.
     fn open(&self, row: usize) -> impl Iterator<Item = usize> {
-        let end = if self.rows[row].length.is_some() { 0 } else { self.end };
-        (0..end).filter(move |&position| self.tokens.open(row, position))
+        self.reach(row).filter(move |&position| self.tokens.open(row, position))
     }
 
     /// Goes on to the block with the next mask; false if there is none.
@@ -261,7 +280,7 @@ impl<D: Denoiser> Blockwise<D> {
                 latest = latest.max(self.rows[row].t);
             }
         }
-        self.tokens.predict_until(self.end, latest, false)?;
+        self.tokens.predict_within(self.piece(), latest, false)?;
         for row in 0..self.rows.len() {
             let masks = self.open(row).count();
             if masks == 0 {
@@ -288,11 +307,10 @@ impl<D: Denoiser> Blockwise<D> {
             TimeDependence::Free => true,
             TimeDependence::Conditioned => false,
         };
-        self.tokens.predict_until(self.end, here.t, reused)?;
+        self.tokens.predict_within(self.piece(), here.t, reused)?;
         let step = Step { here, there, slope: 0.0, sigma: 0.0, kappa: 1.0, clean, last: clean };
         for row in 0..self.rows.len() {
-            let end = if self.rows[row].length.is_some() { 0 } else { self.end };
-            for position in 0..end {
+            for position in self.reach(row) {
                 if !self.tokens.open(row, position) {
                     continue;
                 }
@@ -432,6 +450,37 @@ mod tests {
         }
     }
 
+    /// A window that moves on: the model never sees more, and a block's tokens follow from those in it.
+    #[test]
+    fn a_window_moves_on() {
+        struct Narrow(Vec<(usize, usize)>);
+        impl Denoiser for Narrow {
+            type Error = Infallible;
+            fn denoise(&mut self, x_t: &ArrayRef2<u32>, _: f64, logits: &mut ArrayRef3<f32>) -> Result<(), Infallible> {
+                self.0.push(x_t.dim());
+                assert!(x_t.ncols() <= 4 && logits.dim().1 == x_t.ncols());
+                logits.fill(-9.0);
+                for ((row, position), &token) in x_t.indexed_iter().filter(|(_, id)| **id < TOKENS as u32) {
+                    if position + 1 < x_t.ncols() {
+                        logits[[row, position + 1, (token as usize + 1) % TOKENS]] = 30.0;
+                    }
+                }
+                Ok(())
+            }
+        }
+        let mut fixed = Fixed::none(2, 12);
+        fixed.write(0, 0, &[0, 1, 2]).expect("inside");
+        fixed.write(1, 0, &[1, 2, 0]).expect("inside");
+        let options =
+            BlockwiseOptions { blocks: Blocks { first: 3, size: 1 }, window: Some(4), ..BlockwiseOptions::new(1) };
+        let canvas = Blockwise::new(Narrow(Vec::new()), process(MASK), fixed, options).expect("sound").finish();
+        let canvas = canvas.expect("infallible");
+        for ((row, position), &id) in canvas.ids.indexed_iter() {
+            assert_eq!(id as usize, (row + position) % TOKENS);
+        }
+        assert_eq!(canvas.calls, 9);
+    }
+
     #[test]
     fn texts_end_at_their_end() {
         let stop = Stop { end: Some(1), entropy: None };
@@ -460,6 +509,8 @@ mod tests {
     fn unsound_blocks_are_refused() {
         let new = |options| Blockwise::new(exact(MASK, 3), process(MASK), Fixed::none(1, 3), options).err();
         assert!(matches!(new(BlockwiseOptions::new(0)), Some(Error::Parameter { .. })));
+        let narrow = BlockwiseOptions { window: Some(1), ..BlockwiseOptions::new(2) };
+        assert!(matches!(new(narrow), Some(Error::Parameter { parameter: "the window", .. })));
         let uniform = Blockwise::new(
             exact(Limit::Uniform, 3),
             process(Limit::Uniform),

@@ -76,7 +76,12 @@ pub(crate) struct Choice {
 
 impl Choice {
     pub(crate) fn new(count: usize) -> Self {
-        Self { count, chosen: Vec::with_capacity(count.min(64)) }
+        Self { count, chosen: Vec::with_capacity(count) }
+    }
+
+    /// Forgets the last row.
+    pub(crate) fn clear(&mut self) {
+        self.chosen.clear();
     }
 
     /// Takes a position if its key is among the largest so far; only then is its token drawn.
@@ -92,7 +97,7 @@ impl Choice {
     }
 
     /// The tokens that were taken.
-    pub(crate) fn chosen(self) -> impl Iterator<Item = (usize, usize, u32)> {
-        self.chosen.into_iter().map(|(_, token)| token)
+    pub(crate) fn chosen(&self) -> impl Iterator<Item = (usize, usize, u32)> {
+        self.chosen.iter().map(|(_, token)| *token)
     }
 }

@@ -5,6 +5,7 @@ pub mod ancestral;
 pub mod blockwise;
 pub mod canvas;
 pub mod classifier;
+pub mod correcting;
 pub mod corrector;
 pub mod draws;
 pub mod embedding;
@@ -50,6 +51,7 @@ pub use ancestral::{Ancestral, AncestralOptions, Conditioning, NoiseRemoval, Tim
 pub use blockwise::{Blockwise, BlockwiseOptions, Fill, LowEntropy, Stop};
 pub use canvas::{Canvas, Sampler};
 pub use classifier::{Classifier, ClassifierGuided, Gradient, GradientGuided, Guided};
+pub use correcting::{Correcting, CorrectingOptions};
 pub use corrector::{Gibbs, Pick};
 pub use draws::{At, Draws, Keyed, stream};
 pub use embedding::{Clamp, Embedding, EmbeddingOptions, Guidance, Guide, Known, Method, Unguided};

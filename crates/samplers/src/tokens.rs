@@ -15,9 +15,10 @@ pub(crate) struct Tokens<D> {
     settled: bool,
     vocab: usize,
     pub(crate) canvas: Canvas,
-    /// Of the positions that the denoiser was shown.
+    /// Of the positions that the denoiser was shown, which begin at `first`.
     logits: Array3<f32>,
-    /// A copy of the canvas's beginning, where the denoiser is shown no more.
+    first: usize,
+    /// A copy of a piece of the canvas, where the denoiser is shown no more.
     shown: Array2<u32>,
     /// Whether `logits` are those of the present canvas.
     fresh: bool,
@@ -59,7 +60,7 @@ impl<D: Denoiser> Tokens<D> {
             fixed.get(row, position).unwrap_or_else(|| start(&mut *draws, at))
         });
         let decided = Array2::from_shape_fn((batch, len), |(row, position)| fixed.get(row, position).is_some());
-        let canvas = Canvas { ids, decided, step: 0, t, calls: 0, changed: Vec::new(), confidence: None };
+        let canvas = Canvas { ids, decided, step: 0, t, calls: 0, changed: Vec::with_capacity(batch * len), confidence: None };
         let logits = Array3::zeros((batch, len, vocab));
         Self {
             denoiser,
@@ -70,6 +71,7 @@ impl<D: Denoiser> Tokens<D> {
             vocab,
             canvas,
             logits,
+            first: 0,
             shown: Array2::zeros((0, 0)),
             fresh: false,
             draws,
@@ -79,23 +81,32 @@ impl<D: Denoiser> Tokens<D> {
     /// Asks the denoiser about the canvas at time `t`, unless its last answer still holds and may be `reused`; returns
     /// whether it was asked.
     pub(crate) fn predict(&mut self, t: f64, reused: bool) -> Result<bool, Failure<D::Error>> {
-        self.predict_until(self.canvas.ids.ncols(), t, reused)
+        self.predict_within(0..self.canvas.ids.ncols(), t, reused)
     }
 
-    /// As [`predict`](Self::predict), with a denoiser that is shown the canvas's first `end` positions only.
-    pub(crate) fn predict_until(&mut self, end: usize, t: f64, reused: bool) -> Result<bool, Failure<D::Error>> {
+    /// As [`predict`](Self::predict), with a denoiser that is shown a piece of the canvas only.
+    pub(crate) fn predict_within(
+        &mut self,
+        piece: std::ops::Range<usize>,
+        t: f64,
+        reused: bool,
+    ) -> Result<bool, Failure<D::Error>> {
         let (batch, len) = self.canvas.ids.dim();
-        if self.logits.dim().1 != end {
+        let (first, size) = (piece.start, piece.len());
+        if self.logits.dim().1 != size {
+            self.logits = Array3::zeros((batch, size, self.vocab));
+            self.shown = Array2::zeros((batch, if size < len { size } else { 0 }));
             self.fresh = false;
-            self.logits = Array3::zeros((batch, end, self.vocab));
-            self.shown = Array2::zeros((batch, if end < len { end } else { 0 }));
         }
+        self.fresh &= self.first == first;
+        self.first = first;
         if self.fresh && reused {
             return Ok(false);
         }
         self.fresh = false;
-        let ids = if end < len {
-            self.shown.indexed_iter_mut().for_each(|(at, id)| *id = self.canvas.ids[at]);
+        let ids = if size < len {
+            let ids = &self.canvas.ids;
+            self.shown.indexed_iter_mut().for_each(|((row, l), id)| *id = ids[[row, first + l]]);
             &self.shown
         } else {
             &self.canvas.ids
@@ -114,7 +125,7 @@ impl<D: Denoiser> Tokens<D> {
 
     /// The logits of one position, forbidden tokens at -inf; and the draws, which are needed beside them.
     pub(crate) fn row(&mut self, row: usize, position: usize) -> (&[f32], &mut dyn Draws) {
-        let start = (row * self.logits.dim().1 + position) * self.vocab;
+        let start = (row * self.logits.dim().1 + position - self.first) * self.vocab;
         let logits = self.logits.as_slice().expect("the logits were allocated in row-major order");
         (&logits[start..start + self.vocab], &mut *self.draws)
     }

@@ -1,11 +1,13 @@
 //! No order allocates after its first step: counted, thread by thread, by an allocator of this test binary's own.
 
-use galatea_processes::{Categorical, Denoiser, Limit};
+use galatea_processes::{Categorical, Denoiser, Hybrid, Limit};
 use galatea_samplers::{
-    Blocks, ClassifierFree, Filter, Fixed, Idiom, Pair, Refining, RefiningOptions, Sampler, Score, Scored, Selection,
-    Shifted, Unmasking, UnmaskingOptions,
+    Ancestral, AncestralOptions, Blocks, Blockwise, BlockwiseOptions, ClassifierFree, Correcting, CorrectingOptions,
+    Fill, Filter, Fixed, Gibbs, Idiom, Levels, Output, Pair, Pick, Refining, RefiningOptions, Revise, Rule, Sampler,
+    Score, Scored, Selection, Shifted, Unmasking, UnmaskingOptions,
 };
-use ndarray::{ArrayRef2, ArrayRef3};
+use galatea_schedules::{LogLinear, grid};
+use ndarray::{Array2, ArrayRef2, ArrayRef3};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -121,4 +123,46 @@ fn guidance_and_refining_allocate_nothing() {
     let options = RefiningOptions { steps: 12, ..Default::default() };
     let sampler = Refining::new(Arbitrary, process(Limit::Uniform), Fixed::none(2, LEN), options).expect("sound");
     assert_steps_allocate_nothing(sampler, "refining");
+}
+
+#[test]
+fn stepwise_samplers_allocate_nothing() {
+    let levels = || Levels::new(&LogLinear::default(), &grid::with_floor(8, 1e-3)).expect("descends");
+    let uniform = || process(Limit::Uniform);
+    let masked = || process(Limit::Mask(VOCAB as u32 - 1));
+    let options = AncestralOptions::default;
+    let gibbs = |pick| Some(Gibbs { sweeps: 2, positions: 3, pick });
+    let cases = [
+        (masked(), options()),
+        (uniform(), options()),
+        (masked(), AncestralOptions { idiom: Idiom::Guarded32, revise: Revise::cap(0.1), ..options() }),
+        (masked(), AncestralOptions { revise: Revise::Confidence { scale: 0.5 }, ..options() }),
+        (uniform(), AncestralOptions { revise: Revise::Renoise { kappa: 0.5 }, ..options() }),
+        (uniform(), AncestralOptions { rule: Rule::Euler, output: Output::Score, ..options() }),
+        (masked(), AncestralOptions { rule: Rule::Tweedie, ..options() }),
+        (uniform(), AncestralOptions { rule: Rule::Sampled, ..options() }),
+        (uniform(), AncestralOptions { rule: Rule::Flow { divergence_free: 0.5 }, idiom: Idiom::Race, ..options() }),
+        (uniform(), AncestralOptions { corrector: gibbs(Pick::Random), ..options() }),
+        (uniform(), AncestralOptions { corrector: gibbs(Pick::Margin { temperature: 1.0 }), ..options() }),
+    ];
+    for (process, options) in cases {
+        let what = format!("{options:?}");
+        let sampler = Ancestral::new(Arbitrary, process, levels(), Fixed::none(2, LEN), options).expect("sound");
+        assert_steps_allocate_nothing(sampler, &what);
+    }
+    let sampler = Ancestral::new(Arbitrary, uniform(), levels(), Fixed::none(2, LEN), options()).expect("sound");
+    assert_steps_allocate_nothing(sampler.guided(Arbitrary, 2.0).expect("finite"), "mixed posteriors");
+    let hybrid = Hybrid::new(VOCAB, 0, 0.1, 1.0).expect("sound");
+    let sampler = Ancestral::of(Arbitrary, hybrid, &grid::with_floor(8, 1e-3), Fixed::none(2, LEN), options());
+    assert_steps_allocate_nothing(sampler.expect("sound"), "hybrid noise");
+    // The canvas grows with every block, so one block is what can be held to it.
+    for fill in [Fill::FirstHitting, Fill::Ancestral(levels().into())] {
+        let options = BlockwiseOptions { fill, ..BlockwiseOptions::new(LEN) };
+        let sampler = Blockwise::new(Arbitrary, masked(), Fixed::none(2, LEN), options).expect("sound");
+        assert_steps_allocate_nothing(sampler, "a block");
+    }
+    let texts = Array2::zeros((2, LEN));
+    let options = CorrectingOptions { positions: 2, passes: 9, ..Default::default() };
+    let sampler = Correcting::new(Arbitrary, VOCAB, &texts, Fixed::none(2, LEN), options).expect("sound");
+    assert_steps_allocate_nothing(sampler, "self-correction");
 }
