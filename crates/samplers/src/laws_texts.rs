@@ -219,3 +219,64 @@ fn confidence_takes_back_what_was_doubtful() {
     let rate = |counts: [usize; 2]| counts[1] as f64 / counts[0] as f64;
     assert!((rate(rare) / rate(likely) - 0.4f64.exp()).abs() < 0.25 && likely[1] > 0, "{rare:?} {likely:?}");
 }
+
+/// The source under the noise of any process: p(x_0 at a position | the noisy tokens at the others).
+struct Noisy<P>(Source, P);
+
+impl<P: TokenProcess> Denoiser for Noisy<P> {
+    type Error = Infallible;
+    fn denoise(&mut self, x_t: &ArrayRef2<u32>, t: f64, logits: &mut ArrayRef3<f32>) -> Result<(), Infallible> {
+        let (vocab, len) = (self.1.vocab(), x_t.ncols());
+        for (row, text) in x_t.rows().into_iter().enumerate() {
+            // likelihood[l][k] = q(x_t at l | x_0 = k).
+            let likelihood: Vec<Vec<f64>> = text
+                .iter()
+                .map(|&token| {
+                    let mut q = vec![1.0; vocab];
+                    self.1.weigh(t, 0.0, token, &mut q);
+                    q
+                })
+                .collect();
+            let mut p = vec![[0.0; TOKENS]; len];
+            for (n, &weight) in self.0.joint.iter().enumerate() {
+                let clean = digits(n, len);
+                for l in 0..len {
+                    let others = (0..len).filter(|&k| k != l);
+                    let evidence: f64 = others.map(|k| likelihood[k][clean[k] as usize]).product();
+                    p[l][clean[l] as usize] += weight * evidence;
+                }
+            }
+            for ((l, v), logit) in
+                (0..len).flat_map(|l| (0..vocab).map(move |v| (l, v))).zip(logits.index_axis_mut(ndarray::Axis(0), row))
+            {
+                *logit = p[l].get(v).map_or(9.0, |p| p.ln() as f32);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Hybrid noise and matrices come to the law of an exact denoiser like the closed forms.
+#[test]
+fn texts_of_any_process_follow_the_law() {
+    fn follow<P: TokenProcess + Clone + Send + 'static>(process: P, grid: &[f64], what: &str) {
+        let source = exact(MASK, 2);
+        let options = AncestralOptions { seed: 17, ..Default::default() };
+        let denoiser = Noisy(source.clone(), process.clone());
+        let sampler = Ancestral::of(denoiser, process, grid, Fixed::none(3000, 2), options).expect("sound");
+        let canvas = sampler.finish().expect("infallible");
+        let mut counts = vec![0; TOKENS.pow(2)];
+        canvas.ids.rows().into_iter().for_each(|row| counts[number(row.iter().copied())] += 1);
+        let (statistic, quantile) = chi_square(&counts, &source.joint);
+        assert!(statistic < quantile, "{what}: {statistic}");
+    }
+    let grid = grid::with_floor(150, 1e-3);
+    follow(Hybrid::new(4, 3, 0.2, 1.0).expect("sound"), &grid, "hybrid");
+    follow(Hybrid::new(4, 3, 0.0, 1.0).expect("sound"), &grid, "hybrid without uniform tokens");
+    // beta_t = 1 / (T - t + 1): alpha_bar falls evenly to 0.
+    let (steps, uniform) = (120, process(Limit::Uniform));
+    let matrices = (0..steps).map(|i| uniform.transition(1.0 - 1.0 / f64::from(steps - i))).collect();
+    let dense = Dense::new(matrices).expect("stochastic");
+    let times: Vec<f64> = (0..=steps).rev().map(|i| f64::from(i) / f64::from(steps)).collect();
+    follow(dense, &times, "matrices");
+}

@@ -120,3 +120,100 @@ fn nothing_free_needs_no_denoiser() {
     let sampler = Unmasking::new(Broken(0.0), process(MASK), fixed, UnmaskingOptions::default()).expect("sound");
     assert_eq!(sampler.finish().expect("no pass").calls, 0);
 }
+
+#[test]
+fn options_that_do_not_go_together_are_named() {
+    let plain = AncestralOptions::default;
+    let new =
+        |limit, options| Ancestral::new(exact(limit, 2), process(limit), levels(3), Fixed::none(1, 2), options).err();
+    let cases = [
+        (MASK, AncestralOptions { rule: Rule::Tweedie, revise: Revise::cap(0.1), ..plain() }, "a revision"),
+        (
+            Limit::Uniform,
+            AncestralOptions { revise: Revise::Confidence { scale: 1.0 }, ..plain() },
+            "a revision by confidence",
+        ),
+        (MASK, AncestralOptions { output: Output::Verbatim, ..plain() }, "an output taken verbatim"),
+        (
+            MASK,
+            AncestralOptions { corrector: Some(Gibbs { sweeps: 1, positions: 1, pick: Pick::Random }), ..plain() },
+            "a Gibbs corrector",
+        ),
+    ];
+    for (limit, options, named) in cases {
+        let error = new(limit, options.clone());
+        assert!(matches!(error, Some(Error::Together { option, .. }) if option == named), "{options:?}: {error:?}");
+    }
+    let hybrid = galatea_processes::Hybrid::new(4, 3, 0.1, 1.0).expect("sound");
+    let of = |options, grid: &[f64]| Ancestral::of(exact(MASK, 2), hybrid, grid, Fixed::none(1, 2), options).err();
+    for options in [
+        AncestralOptions { rule: Rule::Euler, ..plain() },
+        AncestralOptions { rule: Rule::Flow { divergence_free: 0.0 }, ..plain() },
+        AncestralOptions { output: Output::Score, ..plain() },
+        AncestralOptions { revise: Revise::ForwardBackward, ..plain() },
+    ] {
+        assert!(matches!(of(options.clone(), &[1.0, 0.0]), Some(Error::Together { .. })), "{options:?}");
+    }
+    assert!(matches!(of(plain(), &[0.0, 1.0]), Some(Error::Level { parameter: "t", .. })));
+    assert!(matches!(of(plain(), &[]), Some(Error::Level { parameter: "the number of levels", .. })));
+    assert!(matches!(of(plain(), &[2.0, 0.0]), Some(Error::Level { parameter: "alpha_bar", .. })));
+}
+
+#[test]
+fn numbers_outside_their_range_are_named() {
+    let plain = AncestralOptions::default;
+    let new = |options| {
+        let process = process(Limit::Uniform);
+        let error = Ancestral::new(exact(Limit::Uniform, 2), process, levels(3), Fixed::none(1, 2), options).err();
+        match error {
+            Some(Error::Parameter { parameter, .. }) => parameter,
+            other => panic!("{other:?}"),
+        }
+    };
+    let revise = |revise| new(AncestralOptions { revise, ..plain() });
+    assert_eq!(revise(Revise::Renoise { kappa: 1.5 }), "kappa");
+    assert_eq!(revise(Revise::Renoise { kappa: f64::NAN }), "kappa");
+    assert_eq!(revise(Revise::Profile(vec![1.0; 2])), "the number of kappas");
+    assert_eq!(revise(Revise::rescale(-0.1)), "scale");
+    assert_eq!(revise(Revise::Loop { sigma: 0.1, t_on: 0.1, t_off: 0.2 }), "t_off");
+    let rule = |rule| new(AncestralOptions { rule, ..plain() });
+    assert_eq!(rule(Rule::Euler), "the first alpha_bar of Euler's rule");
+    assert_eq!(rule(Rule::Flow { divergence_free: -1.0 }), "divergence_free");
+    assert!(rule(Rule::Flow { divergence_free: 1.0 }).starts_with("the first alpha_bar of a flow"));
+    let gibbs =
+        |positions, pick| new(AncestralOptions { corrector: Some(Gibbs { sweeps: 1, positions, pick }), ..plain() });
+    assert_eq!(gibbs(0, Pick::Random), "positions");
+    assert_eq!(gibbs(1, Pick::Margin { temperature: 0.0 }), "temperature");
+}
+
+/// NaN is met wherever a model may put it, and no step is taken with nothing to write.
+#[test]
+fn every_rule_names_what_it_cannot_read() {
+    for rule in [Rule::Posterior, Rule::Sampled, Rule::Tweedie, Rule::Euler, Rule::Flow { divergence_free: 0.0 }] {
+        for output in [Output::Clean, Output::Score] {
+            let levels = Levels::from_pairs([(0.9, 0.1), (0.4, 0.6)]).expect("descends");
+            let options = AncestralOptions { rule, output, ..Default::default() };
+            let fixed = Fixed::none(1, 2);
+            let sampler =
+                Ancestral::new(Broken(f32::NAN), process(Limit::Uniform), levels.clone(), fixed, options.clone());
+            let found: Vec<_> = sampler.expect("sound").collect();
+            assert_eq!(found, [Err(Failure::Output { row: 0, position: 0 })], "{rule:?} {output:?}");
+            let mut given = Fixed::none(1, 2);
+            given.write(0, 0, &[1, 0]).expect("inside");
+            let sampler = Ancestral::new(Broken(f32::NAN), process(Limit::Uniform), levels, given, options);
+            assert_eq!(sampler.expect("sound").finish().expect("nothing to do").calls, 0);
+        }
+    }
+    let guided = Ancestral::new(
+        exact(Limit::Uniform, 2),
+        process(Limit::Uniform),
+        levels(2),
+        Fixed::none(1, 2),
+        AncestralOptions::default(),
+    )
+    .expect("sound");
+    assert!(matches!(
+        guided.guided(exact(Limit::Uniform, 2), f64::NAN),
+        Err(Error::Parameter { parameter: "gamma", .. })
+    ));
+}

@@ -60,7 +60,8 @@ impl<D: Denoiser> Tokens<D> {
             fixed.get(row, position).unwrap_or_else(|| start(&mut *draws, at))
         });
         let decided = Array2::from_shape_fn((batch, len), |(row, position)| fixed.get(row, position).is_some());
-        let canvas = Canvas { ids, decided, step: 0, t, calls: 0, changed: Vec::with_capacity(batch * len), confidence: None };
+        let canvas =
+            Canvas { ids, decided, step: 0, t, calls: 0, changed: Vec::with_capacity(batch * len), confidence: None };
         let logits = Array3::zeros((batch, len, vocab));
         Self {
             denoiser,
