@@ -26,6 +26,18 @@ fn softmaxed(logits: &[f64]) -> Vec<f64> {
     p
 }
 
+/// UDLM's form of the uniform NELBO, a sum over the vocabulary: the oracle of the one-pass form.
+fn udlm(p: &[f64], x_0: u32, x_t: u32, alpha_bar: f64, alpha_bar_derivative: f64) -> f64 {
+    let (v, z) = (p.len() as f64, x_t as usize);
+    let x_bar = |q: f64| v * alpha_bar * q + 1.0 - alpha_bar;
+    let truth: Vec<f64> = one_hot(p.len(), x_0).into_iter().map(x_bar).collect();
+    let model: Vec<f64> = p.iter().copied().map(x_bar).collect();
+    let sum: f64 = (0..p.len())
+        .map(|j| truth[j] / truth[z] * (model[z].ln() - model[j].ln() + truth[j].ln() - truth[z].ln()))
+        .sum();
+    alpha_bar_derivative / (v * alpha_bar) * (v / truth[z] - v / model[z] - sum)
+}
+
 /// lim T KL(q(x_s | x_t, x_0) || q(x_s | x_t, p)) at t, from two lengths of chain with the first order removed.
 fn limit_of_the_chain(process: &impl TokenProcess, logits: &[f64], x_0: u32, x_t: u32, t: f64) -> f64 {
     let mut scratch = d3pm::Scratch::new(V);
@@ -55,7 +67,20 @@ proptest! {
         prop_assert!((d3pm - mdlm).abs() < 1e-4 * mdlm.max(1.0), "{} {}", d3pm, mdlm);
     }
 
-    /// UDLM = Duo = SEDD with the uniform graph = lim T KL. (UDLM's sum over the vocabulary is `uniform_nelbo_in_one_pass_is_udlm`.)
+    /// UDLM = Duo.
+    #[test]
+    fn udlm_is_duo_in_one_pass(logits in logits(), x_0 in 0..V as u32, x_t in 0..V as u32, a in 0.001..0.999f64) {
+        let p = softmaxed(&logits);
+        for x_t in [x_t, x_0] {
+            let found = uniform::nelbo(&logits, x_0, x_t, a, -1.3, None);
+            let expected = udlm(&p, x_0, x_t, a, -1.3);
+            prop_assert!((found - expected).abs() <= 1e-9 * expected.abs().max(1.0), "{found} {expected}");
+            prop_assert!(found >= -1e-9);
+        }
+        prop_assert_eq!(uniform::nelbo(&logits, x_0, x_t, 0.0, -1.0, None), 0.0);
+    }
+
+    /// Duo = SEDD with the uniform graph = lim T KL.
     #[test]
     fn duo_is_uniform_sedd_is_the_limit_of_d3pm(logits in logits(), x_0 in 0..V as u32, x_t in 0..V as u32, t in 0.1..0.9f64) {
         let schedule = LogLinear::default();
@@ -145,7 +170,7 @@ proptest! {
 fn scaled_zeros_are_the_score_of_an_even_guess() {
     for a in [0.1, 0.5, 0.99] {
         let mut scaled = vec![0.0; V];
-        score_entropy::scale_by_sigma(&mut scaled, MASK, a);
+        score_entropy::read_output(&mut scaled, MASK, Some(-f64::ln(a)));
         let mut even = vec![1.0 / (V - 1) as f64; V];
         even[MASK as usize] = 0.0;
         let mut expected = vec![0.0; V];

@@ -23,18 +23,6 @@ fn probabilities(logits: &[f64]) -> Vec<f64> {
     p
 }
 
-/// UDLM's form of the uniform NELBO, a sum over the vocabulary: the oracle of the one-pass form.
-fn udlm(p: &[f64], x_0: u32, x_t: u32, alpha_bar: f64, alpha_bar_derivative: f64) -> f64 {
-    let (v, z) = (p.len() as f64, x_t as usize);
-    let x_bar = |q: f64| v * alpha_bar * q + 1.0 - alpha_bar;
-    let truth: Vec<f64> = one_hot(p.len(), x_0).into_iter().map(x_bar).collect();
-    let model: Vec<f64> = p.iter().copied().map(x_bar).collect();
-    let sum: f64 = (0..p.len())
-        .map(|j| truth[j] / truth[z] * (model[z].ln() - model[j].ln() + truth[j].ln() - truth[z].ln()))
-        .sum();
-    alpha_bar_derivative / (v * alpha_bar) * (v / truth[z] - v / model[z] - sum)
-}
-
 proptest! {
     #[test]
     fn masked_nelbo_is_the_limit_of_the_chain(logits in logits(), x_0 in 0..MASK, t in 0.05..0.95f64, eps in 1e-4..0.1f64) {
@@ -91,57 +79,12 @@ proptest! {
     }
 
     #[test]
-    fn uniform_nelbo_in_one_pass_is_udlm(logits in logits(), x_0 in 0..V as u32, x_t in 0..V as u32, a in 0.001..0.999f64) {
-        let p = probabilities(&logits);
-        for x_t in [x_t, x_0] {
-            let found = uniform::nelbo(&logits, x_0, x_t, a, -1.3, None);
-            let expected = udlm(&p, x_0, x_t, a, -1.3);
-            prop_assert!((found - expected).abs() <= 1e-9 * expected.abs().max(1.0), "{found} {expected}");
-            prop_assert!(found >= -1e-9);
-        }
-        prop_assert_eq!(uniform::nelbo(&logits, x_0, x_t, 0.0, -1.0, None), 0.0);
-    }
-
-    #[test]
-    fn uniform_nelbo_is_the_limit_of_the_chain(logits in logits(), x_0 in 0..V as u32, x_t in 0..V as u32, t in 0.1..0.9f64) {
-        let process = Categorical::new(V, Limit::Uniform).unwrap();
-        let p = probabilities(&logits);
-        for x_t in [x_t, x_0] {
-            let continuous = uniform::nelbo(&logits, x_0, x_t, Linear.alpha_bar(t), Linear.alpha_bar_derivative(t), None);
-            let kl = |steps: f64| steps * process.posterior_kl(1.0 - t, 1.0 - t + 1.0 / steps, x_t, x_0, &p);
-            // Small KLs lose digits to cancellation, long steps to curvature: the middle is good to 1e-4.
-            let limit = 2.0 * kl(8000.0) - kl(4000.0);
-            prop_assert!((limit - continuous).abs() < 1e-4 * continuous.max(1e-2), "{limit} {continuous}");
-        }
-    }
-
-    #[test]
     fn uniform_gradient(logits in logits(), x_0 in 0..V as u32, x_t in 0..V as u32, a in 0.05..0.95f64) {
         for x_t in [x_t, x_0] {
             let mut gradient = vec![f64::NAN; V];
             uniform::nelbo(&logits, x_0, x_t, a, -0.7, Some(&mut gradient));
             check_gradient(&logits, &gradient, |l| uniform::nelbo(l, x_0, x_t, a, -0.7, None));
         }
-    }
-
-    #[test]
-    fn score_entropy_of_the_implied_ratios_is_both_bounds(logits in logits(), x_0 in 0..MASK, x_t in 0..V as u32, t in 0.02..0.98f64) {
-        let schedule = LogLinear::default();
-        let (a, rate) = (schedule.alpha_bar(t), schedule.rate(t));
-        let mut log_score = vec![0.0; V];
-        for x_t in [x_t, x_0] {
-            score_entropy::log_score_of(Limit::Uniform, &probabilities(&logits), x_t, a, &mut log_score);
-            let found = score_entropy::loss(Limit::Uniform, &log_score, x_0, x_t, a, rate, None);
-            let expected = uniform::nelbo(&logits, x_0, x_t, a, schedule.alpha_bar_derivative(t), None);
-            prop_assert!((found - expected).abs() < 1e-10 * (1.0 + expected), "uniform: {found} {expected}");
-        }
-        let mut p = logits.clone();
-        masked::subs(&mut p, MASK, MASK);
-        p.iter_mut().for_each(|l| *l = l.exp());
-        score_entropy::log_score_of(Limit::Mask(MASK), &p, MASK, a, &mut log_score);
-        let found = score_entropy::loss(Limit::Mask(MASK), &log_score, x_0, MASK, a, rate, None);
-        let expected = masked::nelbo(&logits, x_0, MASK, MASK, masked::weight(&schedule, t), None);
-        prop_assert!((found - expected).abs() < 1e-10 * (1.0 + expected), "mask: {found} {expected}");
     }
 
     #[test]
@@ -176,17 +119,6 @@ proptest! {
         let least = score_entropy::loss(Limit::Uniform, &truth, x_0, x_t, a, 1.0, None);
         prop_assert!(least.abs() < 1e-12);
         prop_assert!(score_entropy::loss(Limit::Uniform, &log_score, x_0, x_t, a, 1.0, None) >= least - 1e-12);
-    }
-
-    #[test]
-    fn flow_loss_at_a_mask_source_is_the_masked_bound(logits in logits(), x_0 in 0..MASK, t in 0.05..0.95f64) {
-        let mut log_p = logits.clone();
-        masked::subs(&mut log_p, MASK, MASK);
-        let a = Linear.alpha_bar(t);
-        // kappa' in flow time is -alpha_bar' in ours.
-        let found = flow::loss(&log_p, x_0, MASK, a, 1.0, None);
-        let expected = masked::nelbo(&logits, x_0, MASK, MASK, masked::weight(&Linear, t), None);
-        prop_assert!((found - expected).abs() < 1e-12 * (1.0 + expected));
     }
 
     #[test]

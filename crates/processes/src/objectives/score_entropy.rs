@@ -146,18 +146,3 @@ pub fn x_0_of_log_score(limit: Limit, log_score: &[f64], x_t: u32, alpha_bar: f6
         p_x_0[x_t as usize] = 1.0;
     }
 }
-
-/// Turns a network's output into log ratios in place, as SEDD does for its mask process: every entry minus
-/// log(1 / alpha_bar - 1) + log(vocab - 1), and 0 at x_t. The first part is the ratio of an even guess, so that the network
-/// has an output of size 1 to learn at every noise level.
-///
-/// # Panics
-/// If `x_t` is outside.
-///
-/// # Source
-/// Lou, Meng, Ermon (2024), SEDD, `scale_by_sigma` of its model.
-pub fn scale_by_sigma(log_score: &mut [f64], x_t: u32, alpha_bar: f64) {
-    let level = ((1.0 - alpha_bar) / alpha_bar).ln() + ((log_score.len() - 1) as f64).ln();
-    log_score.iter_mut().for_each(|s| *s -= level);
-    log_score[x_t as usize] = 0.0;
-}

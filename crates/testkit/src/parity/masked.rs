@@ -68,7 +68,7 @@ pub(super) fn mdlm(case: &Case, report: &mut Report) -> Result<(), Fault> {
             }
             ("sedd", 0) => {
                 let alpha_bar = schedule.alpha_bar(t);
-                score_entropy::scale_by_sigma(&mut logits, x_t[i], alpha_bar);
+                score_entropy::read_output(&mut logits, x_t[i], Some(-alpha_bar.ln()));
                 score_entropy::loss(Limit::Mask(mask), &logits, x_0[i], x_t[i], alpha_bar, schedule.rate(t), None)
             }
             _ => return Err(case.unsupported("parameterization", "subs, d3pm with T > 0 or sedd with T = 0")),

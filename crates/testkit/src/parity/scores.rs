@@ -41,10 +41,9 @@ fn loss(case: &Case, report: &mut Report, process: Categorical) -> Result<(), Fa
     for (i, logits) in rows(case, "table_logits")?.iter().enumerate() {
         let t = times[i / len];
         let mut log_score: Vec<f64> = logits.iter().map(|logit| logit * scale).collect();
-        match process.limit() {
-            Limit::Mask(_) => score_entropy::scale_by_sigma(&mut log_score, x_t[i], schedule.alpha_bar(t)),
-            Limit::Uniform => log_score[x_t[i] as usize] = 0.0,
-        }
+        // Scaled by the noise with the absorbing graph only.
+        let sigma = matches!(process.limit(), Limit::Mask(_)).then(|| -schedule.alpha_bar(t).ln());
+        score_entropy::read_output(&mut log_score, x_t[i], sigma);
         let (alpha_bar, rate) = (schedule.alpha_bar(t), schedule.rate(t));
         losses[i / len] += score_entropy::loss(process.limit(), &log_score, x_0[i], x_t[i], alpha_bar, rate, None);
         log_scores.extend(log_score);
