@@ -144,8 +144,8 @@ fn passes(bench: &mut Bench, name: &str, (b, l, d, h, v): (usize, usize, usize, 
     let to = if matches!(fill, Half) { DType::F32 } else { DType::Bf16 };
     run(bench, name, Op::Add, &[x, x]);
     run(bench, name, Op::Cast { to }, &[x]);
-    run(bench, name, Op::AddRows { over }, &[x, (&[l, d], Normal)]);
-    run(bench, name, Op::AddRowsGrad { over: Rows::Batch }, &[(&[1, b * l, d], fill)]);
+    run(bench, name, Op::AddRows { over, past: false }, &[x, (&[l, d], Normal)]);
+    run(bench, name, Op::AddRowsGrad { over: Rows::Batch, rows: 1 }, &[(&[1, b * l, d], fill)]);
     run(bench, name, Op::Activate { activation }, &[x]);
     run(bench, name, Op::ActivateGrad { activation }, &[x, x]);
     run(bench, name, Op::SwiGlu, &[(&[b, l, 2 * d], fill)]);

@@ -12,7 +12,7 @@ const VOCAB: usize = 110;
 
 fn main() {
     let config = Config::default();
-    let objective = Objective::new(&config, VOCAB).expect("the default configuration");
+    let objective = Objective::new(&config, VOCAB, LEN).expect("the default configuration");
     let mut bench = Bench::from_args();
     training(&mut bench, &config, &objective);
     denoising(&mut bench, &objective);
@@ -39,7 +39,7 @@ fn ids(below: usize) -> Vec<u32> {
 /// Corrupt, denoise, measure, reverse, update.
 fn training(bench: &mut Bench, config: &Config, objective: &Objective) {
     let mut rec = Recorder::new();
-    let batch = objective.record(&mut rec, "", BATCH, LEN, Purpose::Train { share: 1.0 });
+    let batch = objective.record(&mut rec, "", BATCH, Purpose::Train { share: 1.0 });
     rec.backward(batch.loss);
     let norm = rec.update(config.optimizer.update());
     let plan = rec.finish(&[batch.loss, norm]);

@@ -177,11 +177,12 @@ fn execute(cores: &Cores, memory: &Memory, inst: &Inst) {
             real!(dtype(0), X => real!(to, Y => ops::cast::cast::<X, Y>(cores, at.read(0), at.write(0))));
         }
         Op::Accumulate => ops::add::accumulate(cores, read(0), write(0)),
-        Op::AddRows { over } => real!(dtype(0), X => real!(dtype(1), R => {
-            ops::add_rows::forward::<X, R>(cores, over, dim(0, 1), cols(0), at.read(0), at.read(1), at.write(0));
+        Op::AddRows { over, past } => real!(dtype(0), X => real!(dtype(1), R => {
+            let (len, first) = (dim(0, 1), if past { ids(2)[0] as usize } else { 0 });
+            ops::add_rows::forward::<X, R>(cores, over, len, first, cols(0), at.read(0), at.read(1), at.write(0));
         })),
-        Op::AddRowsGrad { over } => real!(dtype(0), X => real!(inst.writes[0].dtype, R => {
-            ops::add_rows::backward::<X, R>(cores, over, dim(0, 1), cols(0), at.read(0), at.write(0));
+        Op::AddRowsGrad { over, rows } => real!(dtype(0), X => real!(inst.writes[0].dtype, R => {
+            ops::add_rows::backward::<X, R>(cores, over, rows as usize, cols(0), at.read(0), at.write(0));
         })),
         Op::Activate { activation } => real!(dtype(0), X => {
             ops::activation::forward::<X>(cores, activation, at.read(0), at.write(0));

@@ -25,11 +25,15 @@ pub enum Op {
     AddRows {
         /// Which rows share r.
         over: Rows,
+        /// Whether positions begin at a count that is read, u32 [1]: r then has rows for more of them.
+        past: bool,
     },
     /// dr = sum of dy over the rows that shared r. Reads dy [b,l,d]; writes dr, of r's type.
     AddRowsGrad {
         /// Which rows share r.
         over: Rows,
+        /// The rows of r.
+        rows: u32,
     },
     /// y = act(u). Reads u; writes y.
     Activate {

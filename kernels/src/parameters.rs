@@ -20,7 +20,7 @@ pub enum Activation {
 /// Which rows a small table is added to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rows {
-    /// r is [l, d]: the same for every batch element (learned positions).
+    /// r is [l, d]: the same for every batch element (learned positions); or [p, d] with p dividing l, every p positions again.
     Positions,
     /// r is [b, d]: the same for every position (additive time).
     Batch,

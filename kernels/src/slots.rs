@@ -61,19 +61,27 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
             check(matches!(to, F32 | Bf16), E)?;
             vec![(reads[0].0, to)]
         }
-        Op::AddRows { over } => {
-            const E: &str = "x [b, l, d] and r f32 [l, d] (positions) or [b, d] of x's type (batch)";
-            arity(2, &[real(0), if over == Rows::Positions { F32 } else { real(0) }], E)?;
-            check(rank3(0), E)?;
-            let (b, l, d) = d3(0);
-            check(is(1, &[if over == Rows::Positions { l } else { b }, d]), E)?;
+        Op::AddRows { over, past } => {
+            const E: &str = "x [b, l, d] and r f32 [p, d] with p dividing l (positions; at least l where they begin at past \
+                u32 [1]) or [b, d] of x's type (batch)";
+            arity(2 + usize::from(past), &[real(0), if over == Rows::Positions { F32 } else { real(0) }, U32], E)?;
+            check(rank3(0) && reads[1].0.rank() == 2, E)?;
+            let ((b, l, d), rows) = (d3(0), reads[1].0.dim(0));
+            let fits = match over {
+                Rows::Positions if past => rows >= l && is(2, &[1]),
+                Rows::Positions => rows > 0 && l.is_multiple_of(rows),
+                Rows::Batch => rows == b && !past,
+            };
+            check(fits && reads[1].0.cols() == d, E)?;
             vec![same(0)]
         }
-        Op::AddRowsGrad { over } => {
-            arity(1, &[real(0)], "dy [b, l, d]")?;
-            check(rank3(0), "dy [b, l, d]")?;
-            let (b, l, d) = d3(0);
-            vec![if over == Rows::Positions { f(&[l, d]) } else { (Shape::new(&[b, d]), real(0)) }]
+        Op::AddRowsGrad { over, rows } => {
+            const E: &str = "dy [b, l, d] whose rows share those of r";
+            arity(1, &[real(0)], E)?;
+            check(rank3(0), E)?;
+            let ((b, l, d), rows) = (d3(0), rows as usize);
+            check(if over == Rows::Positions { rows > 0 && l.is_multiple_of(rows) } else { rows == b }, E)?;
+            vec![(Shape::new(&[rows, d]), if over == Rows::Positions { F32 } else { real(0) })]
         }
         Op::Activate { .. } => {
             arity(1, &[real(0)], "one tensor, f32 or bf16")?;

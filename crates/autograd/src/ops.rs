@@ -20,10 +20,17 @@ impl Recorder {
         self.one(Op::Cast { to }, &[x])
     }
 
-    /// x [b, l, d] + r, with r [l, d] for every batch element or [b, d] for every position.
+    /// x [b, l, d] + r, with r [l, d] for every batch element (or fewer rows, which divide l, again and again) or [b, d] for every
+    /// position.
     #[track_caller]
     pub fn add_rows(&mut self, x: Var, r: Var, over: Rows) -> Var {
-        self.one(Op::AddRows { over }, &[x, r])
+        self.one(Op::AddRows { over, past: false }, &[x, r])
+    }
+
+    /// x [b, l, d] + the l rows of r [capacity, d] from number `past` u32 [1] on: learned positions of new tokens alone.
+    #[track_caller]
+    pub fn add_later_rows(&mut self, x: Var, r: Var, past: Var) -> Var {
+        self.one(Op::AddRows { over: Rows::Positions, past: true }, &[x, r, past])
     }
 
     /// act(u), elementwise.

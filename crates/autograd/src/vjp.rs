@@ -97,10 +97,12 @@ fn vjp(rec: &mut Recorder, call: &Call, dy: Var, second: Option<Var>) -> Vec<(Va
             let to = rec.nodes[r[0].0 as usize].dtype;
             vec![(r[0], rec.one(Op::Cast { to }, &[dy]))]
         }
-        Op::AddRows { over } => {
+        Op::AddRows { over, past } => {
             let mut out = vec![(r[0], dy)];
             if rec.needs_grad(r[1]) {
-                out.push((r[1], rec.one(Op::AddRowsGrad { over }, &[dy])));
+                assert!(!past, "positions that begin at a count are for decoding and have no gradient");
+                let rows = rec.shape(r[1]).dim(0) as u32;
+                out.push((r[1], rec.one(Op::AddRowsGrad { over, rows }, &[dy])));
             }
             out
         }

@@ -1,6 +1,6 @@
 //! What a position attends to, and where it stands: the same choice for every body.
 
-use galatea_autograd::{AttentionMask, Recorder, Var};
+use galatea_autograd::{AttentionMask, Init, Recorder, Rows, Var};
 
 /// Which positions a position attends to.
 pub(crate) enum Attend<'a> {
@@ -22,6 +22,26 @@ pub(crate) enum Attend<'a> {
 pub(crate) type Heads = (u32, u32);
 
 impl Attend<'_> {
+    /// x [b, l, d] + the row of the table called `name` for each position.
+    pub(crate) fn place(&self, rec: &mut Recorder, x: Var, name: &str) -> Var {
+        let (len, d) = (rec.shape(x).dim(1), rec.shape(x).cols());
+        let mut table = |len: usize| rec.table(name, &[len, d], Init::Normal { std: 0.02 });
+        match self {
+            Attend::All(_) | Attend::Earlier | Attend::Blocks { .. } => {
+                let table = table(len);
+                rec.add_rows(x, table, Rows::Positions)
+            }
+            Attend::Twice { .. } => {
+                let table = table(len / 2);
+                rec.add_rows(x, table, Rows::Positions)
+            }
+            Attend::Cached { position, capacity, .. } => {
+                let table = table(*capacity);
+                rec.add_later_rows(x, table, *position)
+            }
+        }
+    }
+
     /// Rotates q and k of qkv [b, l, (heads + 2 kv_heads) d_head] by position.
     pub(crate) fn rotate(&self, rec: &mut Recorder, qkv: Var, (heads, kv_heads): Heads, theta: f64) -> Var {
         match self {

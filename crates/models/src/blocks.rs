@@ -44,17 +44,11 @@ impl BlockModel {
     /// The `model` in blocks of `block` positions.
     ///
     /// # Errors
-    /// If it is no model; if it has learned positions, of which a block would need other rows than the first; if it is told the
-    /// time, by which the keys of a clean block would differ from one call to the next; or if a block has no position.
+    /// If it is no model; if it is told the time, by which the keys of a clean block would differ from one call to the next; or if
+    /// a block has no position.
     pub fn new(model: Model, block: usize) -> Result<Self, Error> {
         model.validate()?;
         model.on_tokens()?;
-        if let Model::Encoder(encoder) = &model
-            && encoder.positions.learned()
-        {
-            let expected = "\"rotary\" or \"none\" for a model that is read in blocks";
-            return Err(config("positions", expected, format!("{:?}", encoder.positions)));
-        }
         if model.uses_time() {
             return Err(config("time", "no time for a model that is read in blocks: clean blocks are kept", "a time"));
         }
@@ -225,8 +219,7 @@ mod tests {
         Model::Dit(Dit { d_model: 32, layers: 2, heads: 4, cond_dim: 16, dropout: 0.1, ..Dit::default() })
     }
 
-    fn encoder() -> Model {
-        let positions = Positions::Rotary;
+    fn encoder(positions: Positions) -> Model {
         Model::Encoder(Encoder { d_model: 32, layers: 2, heads: 4, d_ff: 48, positions, ..Encoder::default() })
     }
 
@@ -290,7 +283,8 @@ mod tests {
     fn a_block_by_the_cache_equals_its_rows_in_training() {
         for (model, dtype, tolerance) in [
             (dit(), DType::F32, 2e-5),
-            (encoder(), DType::F32, 2e-5),
+            (encoder(Positions::Rotary), DType::F32, 2e-5),
+            (encoder(Positions::LearnedRotary), DType::F32, 2e-5),
             (llama(), DType::F32, 2e-5),
             (dit(), DType::Bf16, 0.2),
         ] {
@@ -395,9 +389,7 @@ mod tests {
             Err(other) => panic!("expected a configuration that is refused, found {other:?}"),
         };
         let new = |model, block| BlockModel::new(model, block).map(|_| ());
-        let Model::Encoder(plain) = encoder() else { unreachable!("an encoder") };
-        let learned = Encoder { positions: Positions::LearnedRotary, ..plain.clone() };
-        assert_eq!(field(new(Model::Encoder(learned), 4)), "positions");
+        let Model::Encoder(plain) = encoder(Positions::Rotary) else { unreachable!("an encoder") };
         assert_eq!(field(new(Model::Encoder(Encoder { time: TimeInput::Given, ..plain.clone() }), 4)), "time");
         assert_eq!(field(new(Model::Dit(Dit { time_conditioning: true, ..Dit::default() }), 4)), "time");
         assert_eq!(field(new(Model::Encoder(Encoder { heads: 5, ..plain.clone() }), 4)), "heads");

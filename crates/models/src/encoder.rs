@@ -187,9 +187,7 @@ impl Encoder {
     pub(crate) fn body_with(&self, rec: &mut Recorder, x: Var, t: Option<Var>, attend: &Attend) -> Var {
         let mut x = rec.cast(x, rec.precision());
         if self.positions.learned() {
-            let len = rec.shape(x).dim(1);
-            let p = rec.table("positions.weight", &[len, self.d_model], Init::Normal { std: 0.02 });
-            x = rec.add_rows(x, p, Rows::Positions);
+            x = attend.place(rec, x, "positions.weight");
         }
         if let (TimeInput::Given, Some(t)) = (self.time, t) {
             let features = rec.time_features(t, TIME_FEATURES, 10_000.0, 1000.0);

@@ -34,6 +34,8 @@ pub struct Evaluation {
 
 /// Integrals over t stop here: below it the canvas is clean but for one token in ten thousand.
 const T_FLOOR: f64 = 1e-4;
+/// Multiples of it, less their whole parts, tile [0, 1].
+const GOLDEN: f64 = 0.618_033_988_749_894_9;
 /// Rows of a measuring program.
 const BATCH: usize = 64;
 
@@ -47,9 +49,9 @@ pub(crate) struct Measure {
 }
 
 impl Measure {
-    pub(crate) fn new(objective: &Objective, corpus: &Corpus, config: &Config) -> Result<Self, Error> {
+    pub(crate) fn new(objective: &Objective, config: &Config) -> Result<Self, Error> {
         let mut rec = config.training.recorder();
-        let inputs = objective.record(&mut rec, "", BATCH, corpus.len(), Purpose::Measure);
+        let inputs = objective.record(&mut rec, "", BATCH, Purpose::Measure);
         let outputs: Vec<_> = [inputs.value].into_iter().chain(inputs.token_weight).collect();
         let session = Session::new(Cpu::new(), rec.finish(&outputs))?;
         let (rows, times) = (config.training.eval_rows, config.training.eval_times);
@@ -91,13 +93,17 @@ impl Measure {
         seed: u64,
     ) -> Result<Vec<f64>, Error> {
         let mut x_0 = vec![0; BATCH * len];
-        let mut t = [0.5; BATCH];
+        let each = self.objective.times();
+        let mut t = vec![0.5; BATCH * each];
         let mut factor = [0.0; BATCH];
         for (i, (row, u)) in chunk.iter().enumerate() {
             x_0[i * len..(i + 1) * len].copy_from_slice(&rows[row * len..(row + 1) * len]);
-            (t[i], factor[i]) = range.at(*u, &self.objective);
+            // The blocks of a row share their strata out among them as rows do.
+            for (block, t) in t[i * each..(i + 1) * each].iter_mut().enumerate() {
+                (*t, factor[i]) = range.at((u + block as f64 * GOLDEN).fract(), &self.objective);
+            }
         }
-        self.session.write(self.inputs.x_0, &x_0)?;
+        self.session.write(self.inputs.x_0, &self.objective.rows(&x_0))?;
         for (var, values) in self.inputs.inputs.zip(self.objective.levels(&t, 1.0, Purpose::Measure)) {
             self.session.write(var, &values)?;
         }
@@ -105,8 +111,9 @@ impl Measure {
         self.session.run()?;
         let value: Vec<f32> = self.session.read(self.inputs.value)?;
         let weight: Option<Vec<f32>> = self.inputs.token_weight.map(|w| self.session.read(w)).transpose()?;
+        let width = self.objective.width();
         let row = |i: usize| -> f64 {
-            let tokens = i * len..(i + 1) * len;
+            let tokens = i * width..(i + 1) * width;
             let sum: f64 = match &weight {
                 // A weight of zero silences its token, whatever the model says there.
                 Some(w) => tokens.filter(|&n| w[n] != 0.0).map(|n| f64::from(w[n]) * f64::from(value[n])).sum(),
@@ -119,7 +126,7 @@ impl Measure {
 
     /// Where the integral runs, and what is added to it.
     fn range(&self) -> Result<Range, Error> {
-        let len = self.session.plan().slot(self.inputs.x_0).shape.cols() as f64;
+        let len = self.objective.len as f64;
         if self.objective.kind != ProcessKind::Gaussian {
             let constant = self.objective.constant()? * len;
             return Ok(Range { from: T_FLOOR, to: 1.0, constant, gaussian_floor: None });
@@ -180,7 +187,7 @@ impl Measure {
 pub(crate) fn jobs(rows: usize, times: usize, seed: u64) -> Vec<(usize, f64)> {
     let shift = Philox::new(seed, stream::EVALUATE, 0, 0).uniform();
     let job = |i: usize| {
-        let offset = ((i / times) as f64 * 0.618_033_988_749_894_9 + shift).fract();
+        let offset = ((i / times) as f64 * GOLDEN + shift).fract();
         (i / times, ((i % times) as f64 + offset) / times as f64)
     };
     (0..rows * times).map(job).collect()

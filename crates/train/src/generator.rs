@@ -9,11 +9,11 @@ use galatea_autograd::{DType, Part, Plan, Session, Var};
 use galatea_kernels::Cpu;
 use galatea_kernels::cpu::CpuError;
 use galatea_models::plaid::Gamma;
-use galatea_models::{NetDenoiser, NetEmbeddingDenoiser, NetPlaid};
+use galatea_models::{BlockDenoiser, NetDenoiser, NetEmbeddingDenoiser, NetPlaid};
 use galatea_processes::{Categorical, Limit, Variance};
 use galatea_samplers::{
-    Ancestral, AncestralOptions, Canvas, Clamp, Embedding, EmbeddingOptions, Failure, Filter, Fixed, Level, Levels,
-    Method, Output, Rule, Sampler, Score, Selection, Steps, TimeDependence, Unmasking, UnmaskingOptions,
+    Ancestral, AncestralOptions, Blocks, Canvas, Clamp, Embedding, EmbeddingOptions, Failure, Filter, Fixed, Level,
+    Levels, Method, Output, Rule, Sampler, Score, Selection, Steps, TimeDependence, Unmasking, UnmaskingOptions,
 };
 use galatea_schedules::{Schedule, grid};
 use ndarray::{Array2, ArrayView2};
@@ -29,7 +29,8 @@ pub enum Order {
     /// Entropy bound for masks, ancestral for uniform and hybrid noise, DDPM for Gaussian noise.
     #[default]
     Auto,
-    /// The posterior, every position for itself; of a uniform score model, SEDD's analytic step.
+    /// The posterior, every position for itself; of a uniform score model, SEDD's analytic step; block by block, positions at
+    /// random (first hitting).
     Ancestral,
     /// The likeliest tokens first, as many per pass as the steps ask for.
     Confidence,
@@ -160,6 +161,8 @@ pub struct Generator {
 
 enum Net {
     Tokens(NetDenoiser<Cpu>),
+    /// In blocks of as many positions.
+    Blocks(BlockDenoiser<Cpu>, usize),
     Embeddings(NetEmbeddingDenoiser<Cpu>),
     /// A network on unit embeddings and the schedule that it was trained with.
     Unit(Box<NetPlaid<Cpu>>, Noise),
@@ -170,11 +173,16 @@ enum Net {
 /// # Errors
 /// If the configuration fits no run.
 pub fn pass_program(config: &Config, vocab: usize, batch: usize, len: usize) -> Result<Plan, Error> {
-    let objective = Objective::new(config, vocab)?;
-    match relaxed::of(config)? {
-        Some((plaid, _)) => Ok(plaid.pass((batch, len, vocab))),
-        None => Ok(Pass::record(config, &objective, batch, len)?.plan),
+    let objective = Objective::new(config, vocab, len)?;
+    if let Some((plaid, _)) = relaxed::of(config)? {
+        return Ok(plaid.pass((batch, len, vocab)));
     }
+    if let Some(blocks) = objective.block_model(&objective.model) {
+        let mut rec = config.training.recorder();
+        let program = blocks.program(&mut rec, objective.network_vocab(), batch, len)?;
+        return Ok(rec.finish(&[program.logits]));
+    }
+    Ok(Pass::record(config, &objective, batch)?.plan)
 }
 
 /// A network's program and the tensors at its ends.
@@ -186,7 +194,8 @@ struct Pass {
 }
 
 impl Pass {
-    fn record(config: &Config, objective: &Objective, batch: usize, len: usize) -> Result<Self, Error> {
+    fn record(config: &Config, objective: &Objective, batch: usize) -> Result<Self, Error> {
+        let len = objective.len;
         let mut rec = config.training.recorder();
         let time = rec.input("time", &[batch], DType::F32);
         let model = objective.model.without_dropout();
@@ -216,9 +225,9 @@ impl Generator {
         let saved = Saved::open(dir)?;
         let vocabulary = saved.tokenizer()?;
         saved.check_vocabulary(&vocabulary)?;
-        let objective = Objective::new(&saved.config, vocabulary.len())?;
         let len = vocabulary.row_len().unwrap_or(saved.config.data.len);
-        let mut generator = Self::with(saved.config.clone(), objective, vocabulary, batch, len)?;
+        let objective = Objective::new(&saved.config, vocabulary.len(), len)?;
+        let mut generator = Self::with(saved.config.clone(), objective, vocabulary, batch)?;
         saved.load_average(generator.session_mut())?;
         if let Some((_, mut noise)) = relaxed::of(&saved.config)? {
             saved.schedule(|learned| noise.take(learned.noise))?;
@@ -229,22 +238,24 @@ impl Generator {
 
     /// A generator for a run in memory; its parameters are yet to be set.
     pub(crate) fn record(config: &Config, objective: &Objective, corpus: &Corpus, batch: usize) -> Result<Self, Error> {
-        Self::with(config.clone(), objective.clone(), corpus.vocabulary().clone(), batch, corpus.len())
+        Self::with(config.clone(), objective.clone(), corpus.vocabulary().clone(), batch)
     }
 
-    fn with(
-        config: Config,
-        objective: Objective,
-        vocabulary: Vocabulary,
-        batch: usize,
-        len: usize,
-    ) -> Result<Self, Error> {
+    fn with(config: Config, objective: Objective, vocabulary: Vocabulary, batch: usize) -> Result<Self, Error> {
+        let len = objective.len;
         if let Some((plaid, noise)) = relaxed::of(&config)? {
             let noise = noise.noise(Which::Average)?;
             let net = NetPlaid::new(Cpu::new(), plaid, (batch, len, objective.vocab), gamma(&noise))?;
             return Ok(Self { config, objective, vocabulary, batch, len, net: Net::Unit(Box::new(net), noise) });
         }
-        let Pass { plan, input, time, output } = Pass::record(&config, &objective, batch, len)?;
+        if let Some(blocks) = objective.block_model(&objective.model) {
+            let mut rec = config.training.recorder();
+            let program = blocks.program(&mut rec, objective.network_vocab(), batch, len)?;
+            let session = Session::new(Cpu::new(), rec.finish(&[program.logits]))?;
+            let net = Net::Blocks(BlockDenoiser::new(session, program, objective.mask()), blocks.block());
+            return Ok(Self { config, objective, vocabulary, batch, len, net });
+        }
+        let Pass { plan, input, time, output } = Pass::record(&config, &objective, batch)?;
         let session = Session::new(Cpu::new(), plan)?;
         let (model, schedule) = (objective.model.clone(), objective.schedule.clone());
         let time_value = move |t: f64| model.time_value(t, schedule.alpha_bar(t));
@@ -262,6 +273,7 @@ impl Generator {
     pub(crate) fn session_mut(&mut self) -> &mut Session<Cpu> {
         match &mut self.net {
             Net::Tokens(net) => net.session_mut(),
+            Net::Blocks(net, _) => net.session_mut(),
             Net::Embeddings(net) => net.session_mut(),
             Net::Unit(net, _) => net.session_mut(),
         }
@@ -347,8 +359,8 @@ impl Generator {
         }
         let filter = Filter { temperature: options.temperature, top_p: options.top_p, ..Filter::default() };
         let free_of_time = !self.objective.model.uses_time();
-        let Net::Tokens(net) = &mut self.net else { unreachable!("a categorical process has a network on tokens") };
         let passes = if options.steps == 0 { self.len } else { options.steps };
+        let blocks = matches!(self.net, Net::Blocks(..));
         let (selection, score) = match options.order {
             Order::Auto if masked => (Selection::EntropyBound { gamma: options.gamma }, Score::Entropy),
             Order::EntropyBound => (Selection::EntropyBound { gamma: options.gamma }, Score::Entropy),
@@ -357,7 +369,10 @@ impl Generator {
             Order::Margin => (Selection::Quota { passes }, Score::Margin),
             Order::Entropy => (Selection::Quota { passes }, Score::Entropy),
             Order::Random => (Selection::Quota { passes }, Score::Random),
+            // First hitting: which position is next does not depend on what it will hold.
+            Order::Ancestral if blocks => (Selection::Quota { passes }, Score::Random),
             Order::Auto | Order::Ancestral => {
+                let Net::Tokens(net) = &mut self.net else { unreachable!("block diffusion has masks and blocks") };
                 let steps = if options.steps == 0 { 128 } else { options.steps };
                 let (grid, (output, rule)) = (
                     grid::uniform(steps),
@@ -385,8 +400,14 @@ impl Generator {
         }
         let options =
             UnmaskingOptions { seed, first_sample, filter, selection, score, blocks: None, ..Default::default() };
-        let sampler = Unmasking::new(net, process, fixed, options).map_err(refused)?;
-        drive(sampler, passes, watch)
+        match &mut self.net {
+            Net::Tokens(net) => drive(Unmasking::new(net, process, fixed, options).map_err(refused)?, passes, watch),
+            Net::Blocks(net, size) => {
+                let options = UnmaskingOptions { blocks: Some(Blocks { first: 0, size: *size }), ..options };
+                drive(Unmasking::new(net, process, fixed, options).map_err(refused)?, passes, watch)
+            }
+            Net::Embeddings(_) | Net::Unit(..) => unreachable!("a categorical process has a network on tokens"),
+        }
     }
 
     fn run_embeddings(&mut self, options: &Sampling, fixed: Fixed, watch: Watch<'_>) -> Result<Canvas, Error> {

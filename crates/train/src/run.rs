@@ -97,12 +97,12 @@ impl Run {
     }
 
     fn record(config: Config, corpus: Corpus) -> Result<Self, Error> {
-        let objective = Objective::new(&config, corpus.vocab())?;
+        let objective = Objective::new(&config, corpus.vocab(), corpus.len())?;
         let (batch, micro) = (config.training.batch, config.training.accumulation);
-        let (plan, losses, norm) = record(&config, &objective, corpus.len())?;
+        let (plan, losses, norm) = record(&config, &objective)?;
         let session = Session::new(Cpu::new(), plan)?;
         let hyper = session.plan().input("hyper").expect("recorded by update");
-        let (x_0, times) = (vec![0; batch * micro * corpus.len()], vec![0.0; batch * micro]);
+        let (x_0, times) = (vec![0; batch * micro * corpus.len()], vec![0.0; batch * micro * objective.times()]);
         Ok(Self {
             config,
             corpus,
@@ -190,10 +190,11 @@ impl Run {
                 Times::Stratified.draw(T_MIN, &mut Philox::new(seed, stream::TIME, self.step, 0), &mut self.times);
                 let tokens = self.x_0.len() as f64 / (1.0 - T_MIN);
                 let purpose = Purpose::Train { share: 1.0 / batches.len() as f64 };
+                let each = batch * self.objective.times();
                 for (k, recorded) in batches.iter().enumerate() {
-                    let times = &self.times[k * batch..(k + 1) * batch];
-                    let levels = self.objective.levels(times, tokens, purpose);
-                    self.session.write(recorded.x_0, &self.x_0[k * batch * len..(k + 1) * batch * len])?;
+                    let levels = self.objective.levels(&self.times[k * each..(k + 1) * each], tokens, purpose);
+                    let rows = self.objective.rows(&self.x_0[k * batch * len..(k + 1) * batch * len]);
+                    self.session.write(recorded.x_0, &rows)?;
                     for (var, values) in recorded.inputs.zip(levels) {
                         self.session.write(var, &values)?;
                     }
@@ -247,7 +248,7 @@ impl Run {
         }
         let measure = match self.measure.take() {
             Some(measure) => measure,
-            None => Measure::new(&self.objective, &self.corpus, &self.config)?,
+            None => Measure::new(&self.objective, &self.config)?,
         };
         let measure = self.measure.insert(measure);
         copy(&self.session, Part::Ema, measure.session_mut())?;
@@ -294,20 +295,20 @@ enum Losses {
 /// # Errors
 /// If the configuration fits no run.
 pub fn step_program(config: &Config, vocab: usize, len: usize) -> Result<Plan, Error> {
-    Ok(record(config, &Objective::new(config, vocab)?, len)?.0)
+    Ok(record(config, &Objective::new(config, vocab, len)?)?.0)
 }
 
 /// The program, what it computes, and the norm of its gradient.
-fn record(config: &Config, objective: &Objective, len: usize) -> Result<(Plan, Losses, Var), Error> {
+fn record(config: &Config, objective: &Objective) -> Result<(Plan, Losses, Var), Error> {
     let (batch, micro) = (config.training.batch, config.training.accumulation);
     let mut rec = config.training.recorder();
-    let (losses, mut outputs) = match Relaxed::record(config, &mut rec, objective.vocab, len)? {
+    let (losses, mut outputs) = match Relaxed::record(config, &mut rec, objective.vocab, objective.len)? {
         Some((relaxed, outputs)) => (Losses::Relaxed(Box::new(relaxed)), outputs),
         None => {
             let mut batches = Vec::with_capacity(micro);
             for k in 0..micro {
                 let purpose = Purpose::Train { share: 1.0 / micro as f64 };
-                let one = objective.record(&mut rec, &format!(".{k}"), batch, len, purpose);
+                let one = objective.record(&mut rec, &format!(".{k}"), batch, purpose);
                 rec.backward(one.loss);
                 batches.push(one);
             }

@@ -6,6 +6,9 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
 
+/// Steps of the runs here.
+const STEPS: usize = 60;
+
 /// Every configuration with its file's stem.
 fn configs() -> Vec<(String, Config)> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
@@ -44,14 +47,14 @@ fn all_learn() {
             Model::Plaid(net) => (net.d_model, net.layers, net.heads) = (32, 1, 2),
             Model::Dit(_) | Model::Llama(_) => {}
         }
-        (config.training.batch, config.training.steps) = (16, 100);
-        (config.training.eval_rows, config.training.eval_times) = (64, 8);
+        (config.training.batch, config.training.steps) = (16, STEPS as u32);
+        (config.training.eval_rows, config.training.eval_times) = (64, 4);
         config.optimizer.warmup = 4;
         let mut run = Run::start(config).unwrap_or_else(|error| panic!("{name}: {error}"));
         let before = run.evaluate().expect("measured");
-        let losses: Vec<f64> = (0..100).map(|_| run.step().unwrap_or_else(|e| panic!("{name}: {e}")).loss).collect();
+        let losses: Vec<f64> = (0..STEPS).map(|_| run.step().unwrap_or_else(|e| panic!("{name}: {e}")).loss).collect();
         let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
-        let (first, last) = (mean(&losses[..20]), mean(&losses[80..]));
+        let (first, last) = (mean(&losses[..STEPS / 4]), mean(&losses[STEPS * 3 / 4..]));
         assert!(last < 0.95 * first, "{name}: a loss of {first} became {last}");
         let after = run.evaluate().expect("measured");
         let (from, to, error) = (before.bits_per_document, after.bits_per_document, after.standard_error_bits);

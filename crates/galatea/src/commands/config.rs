@@ -109,7 +109,7 @@ const MEANINGS: [(&str, &str); 53] = [
     ("process.schedule", "the noise schedule; empty for the process's own"),
     (
         "objective.kind",
-        "the loss; mask: \"masked\", \"d3pm\" (steps, lambda), \"sedd\", \"flow\"; uniform: \"uniform\", \"d3pm\", \"sedd\", \"flow\"; hybrid: \"gidd\" (weighting, most); gaussian: \"diffusion-lm\"",
+        "the loss; mask: \"masked\", \"d3pm\" (steps, lambda), \"sedd\", \"flow\", \"block\" (size, low, high); uniform: \"uniform\", \"d3pm\", \"sedd\", \"flow\"; hybrid: \"gidd\" (weighting, most); gaussian: \"diffusion-lm\"",
     ),
     ("objective.steps", "steps of the chain whose bound is trained; 0: continuous time"),
     ("training.batch", "rows a micro-batch"),

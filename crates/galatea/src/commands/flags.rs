@@ -44,7 +44,7 @@ pub(crate) struct Flags {
         long,
         value_name = "NAME",
         help_heading = "Model",
-        value_parser = ["masked", "uniform", "d3pm", "sedd", "gidd", "flow", "diffusion-lm"]
+        value_parser = ["masked", "uniform", "d3pm", "sedd", "gidd", "flow", "block", "diffusion-lm"]
     )]
     objective: Option<String>,
     /// The noise schedule (log-linear, cosine, sqrt, ...)

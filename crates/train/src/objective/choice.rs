@@ -1,6 +1,6 @@
 //! Which loss: `[objective]` of a configuration.
 
-use super::{Cdcd, D3pm, DiffusionLm, Flow, Gidd, Masked, PlaidBound, Sedd, Uniform, Weighting};
+use super::{Block, Cdcd, D3pm, DiffusionLm, Flow, Gidd, Masked, PlaidBound, Sedd, Uniform, Weighting};
 use crate::Error;
 use crate::config::ProcessKind;
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,8 @@ pub enum ObjectiveConfig {
     Gidd(Gidd),
     /// The generalised KL of a mixture path (discrete flow matching).
     Flow(Flow),
+    /// The masked NELBO block by block (BD3-LM).
+    Block(Block),
     /// Squared error and rounding on embeddings.
     DiffusionLm(DiffusionLm),
     /// The variational bound with a learned schedule, on unit embeddings.
@@ -31,7 +33,7 @@ pub enum ObjectiveConfig {
 
 impl ObjectiveConfig {
     /// Every loss with its default settings.
-    pub fn all() -> [Self; 9] {
+    pub fn all() -> [Self; 10] {
         [
             Self::Masked(Masked::default()),
             Self::Uniform(Uniform::default()),
@@ -39,6 +41,7 @@ impl ObjectiveConfig {
             Self::Sedd(Sedd::default()),
             Self::Gidd(Gidd::default()),
             Self::Flow(Flow::default()),
+            Self::Block(Block::default()),
             Self::DiffusionLm(DiffusionLm::default()),
             Self::Plaid(PlaidBound::default()),
             Self::Cdcd(Cdcd::default()),
@@ -54,6 +57,7 @@ impl ObjectiveConfig {
             Self::Sedd(_) => "sedd",
             Self::Gidd(_) => "gidd",
             Self::Flow(_) => "flow",
+            Self::Block(_) => "block",
             Self::DiffusionLm(_) => "diffusion-lm",
             Self::Plaid(_) => "plaid",
             Self::Cdcd(_) => "cdcd",
@@ -63,7 +67,7 @@ impl ObjectiveConfig {
     /// The processes that have this loss.
     pub fn processes(&self) -> &'static [ProcessKind] {
         match self {
-            Self::Masked(_) => &[ProcessKind::Mask],
+            Self::Masked(_) | Self::Block(_) => &[ProcessKind::Mask],
             Self::Uniform(_) => &[ProcessKind::Uniform],
             Self::D3pm(_) | Self::Sedd(_) | Self::Flow(_) => &[ProcessKind::Mask, ProcessKind::Uniform],
             Self::Gidd(_) => &[ProcessKind::Hybrid],
@@ -94,7 +98,13 @@ impl ObjectiveConfig {
             {
                 bad("objective.most", "a number above 0", most)
             }
+            Self::Block(Block { size: 0, .. }) => bad("objective.size", "at least 1", &0),
+            Self::Block(Block { low, high, .. }) if !(*low >= 0.0 && low < high && *high <= 1.0) => {
+                let found = format!("{low} to {high}");
+                bad("objective.low", "0 <= low < high <= 1", &found)
+            }
             Self::Masked(_)
+            | Self::Block(_)
             | Self::Uniform(_)
             | Self::D3pm(_)
             | Self::Sedd(_)

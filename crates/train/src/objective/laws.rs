@@ -20,7 +20,7 @@ const SEED: u64 = 11;
 
 fn objective(kind: ProcessKind, loss: ObjectiveConfig, schedule: &str) -> Objective {
     let schedule = schedule.parse().expect("a schedule");
-    Objective { kind, loss, schedule, model: Model::default(), vocab: VOCAB }
+    Objective { kind, loss, schedule, model: Model::default(), vocab: VOCAB, len: LEN }
 }
 
 /// The host's loss of one token: (objective, logits, x_0, x_t, t, dlogits).

@@ -5,6 +5,7 @@
 //! weighted cross-entropy or a [`divergence`](galatea_processes::objectives::divergence) compares what the network says with x_0.
 //! They differ in a few numbers a row, which the host computes in f64 from the time.
 
+mod block;
 mod choice;
 mod d3pm;
 pub mod e2e;
@@ -21,6 +22,7 @@ mod tokens;
 mod uniform;
 pub mod vlb;
 
+pub use block::Block;
 pub use choice::ObjectiveConfig;
 pub use d3pm::D3pm;
 pub use flow::Flow;
@@ -34,7 +36,7 @@ pub use uniform::Uniform;
 use crate::Error;
 use crate::config::{Config, ProcessKind};
 use galatea_autograd::{DType, Limit, Recorder, Var};
-use galatea_models::{EmbeddingNetwork, Model};
+use galatea_models::{BlockModel, EmbeddingNetwork, Model};
 use galatea_processes::objectives::divergence::TERMS;
 use galatea_schedules::{AnySchedule, Schedule};
 use tokens::{Form, Moment};
@@ -52,20 +54,22 @@ pub struct Objective {
     pub model: Model,
     /// Ids that data can hold.
     pub vocab: usize,
+    /// Tokens of a row.
+    pub len: usize,
 }
 
 /// One micro-batch of a recording: its inputs and what it measures.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// Clean ids u32 [batch, len].
+    /// What [`Objective::rows`] makes of clean rows, u32 [batch, width].
     pub x_0: Var,
     /// What [`Levels`] are written to.
     pub inputs: Inputs,
     /// The scalar to minimise.
     pub loss: Var,
-    /// What to sum over a row for its bound, [batch, len].
+    /// What to sum over a row for its bound, [batch, width].
     pub value: Var,
-    /// What each value weighs, [batch, len]; `None` where the bound has weights of its own.
+    /// What each value weighs, [batch, width]; `None` where the bound has weights of its own.
     pub token_weight: Option<Var>,
 }
 
@@ -74,11 +78,12 @@ pub struct Batch {
 pub struct Inputs {
     /// The time values the model is told [batch].
     pub time: Var,
-    /// Tokens: alpha_bar [batch, 1], with the share of masks for hybrid noise [batch, 1, 2]; Gaussian: (signal, sigma) [batch, 2].
+    /// Tokens: alpha_bar [batch, groups], with the share of masks for hybrid noise [batch, groups, 2]; Gaussian: (signal, sigma)
+    /// [batch, 2]. There is one group, or one for each block, noisy and then clean.
     pub level: Var,
-    /// Tokens: the weights of a mask, a hit and a miss [batch, 1, 3]; Gaussian: of the row [batch, 1].
+    /// Tokens: the weights of a mask, a hit and a miss [batch, groups, 3]; Gaussian: of the row [batch, 1].
     pub weight: Var,
-    /// The numbers of a divergence [batch, 1, 3, 12], where there is one.
+    /// The numbers of a divergence [batch, groups, 3, 12], where there is one.
     pub terms: Option<Var>,
 }
 
@@ -119,13 +124,40 @@ pub struct Levels {
 pub(crate) const T_MIN: f64 = 1e-3;
 
 impl Objective {
-    /// The objective of a configuration on `vocab` ids.
+    /// The objective of a configuration on rows of `len` tokens of `vocab` ids.
     ///
     /// # Errors
-    /// If the schedule has no such name, or the loss is not one of the process.
-    pub fn new(config: &Config, vocab: usize) -> Result<Self, Error> {
+    /// If the schedule has no such name, or the loss is not one of the process, the model or the rows.
+    pub fn new(config: &Config, vocab: usize, len: usize) -> Result<Self, Error> {
         let (schedule, loss) = (config.process.schedule()?, config.objective()?);
-        Ok(Self { kind: config.process.kind, loss, schedule, model: config.model.clone(), vocab })
+        if let ObjectiveConfig::Block(block) = &loss {
+            BlockModel::new(config.model.clone(), block.size)?;
+            if !len.is_multiple_of(block.size) {
+                let expected = format!("a divisor of the {len} tokens of a row");
+                return Err(Error::Config { field: "objective.size", expected, found: block.size.to_string() });
+            }
+        }
+        Ok(Self { kind: config.process.kind, loss, schedule, model: config.model.clone(), vocab, len })
+    }
+
+    /// Rows as the recording reads them, `width` ids each: as they are, or twice for block diffusion, to be noised and clean.
+    pub fn rows(&self, rows: &[u32]) -> Vec<u32> {
+        rows.chunks(self.len).flat_map(|row| row.repeat(self.width() / self.len)).collect()
+    }
+
+    /// Ids that the recording reads for a row.
+    pub fn width(&self) -> usize {
+        if matches!(self.loss, ObjectiveConfig::Block(_)) { 2 * self.len } else { self.len }
+    }
+
+    /// Times that a row has.
+    pub fn times(&self) -> usize {
+        self.blocks()
+    }
+
+    /// Groups of positions with numbers of their own, clean ones among them.
+    fn groups(&self) -> usize {
+        self.blocks() * (self.width() / self.len)
     }
 
     /// Ids that the network reads and scores: the mask is one more, and the last.
@@ -156,15 +188,15 @@ impl Objective {
     }
 
     /// Records one micro-batch; `name` tells its inputs from another's.
-    pub fn record(&self, rec: &mut Recorder, name: &str, batch: usize, len: usize, purpose: Purpose) -> Batch {
-        let x_0 = rec.input(&format!("x_0{name}"), &[batch, len], DType::U32);
+    pub fn record(&self, rec: &mut Recorder, name: &str, batch: usize, purpose: Purpose) -> Batch {
+        let x_0 = rec.input(&format!("x_0{name}"), &[batch, self.width()], DType::U32);
         let inputs = self.inputs(rec, name, batch);
         let model = match purpose {
             Purpose::Train { .. } => self.model.clone(),
             Purpose::Measure => self.model.without_dropout(),
         };
         match self.kind {
-            ProcessKind::Gaussian => gaussian::record(self, rec, &model, (x_0, inputs), [batch, len], purpose),
+            ProcessKind::Gaussian => gaussian::record(self, rec, &model, (x_0, inputs), [batch, self.len], purpose),
             ProcessKind::Mask | ProcessKind::Uniform | ProcessKind::Hybrid => {
                 tokens::record(self, rec, &model, x_0, inputs)
             }
@@ -178,12 +210,13 @@ impl Objective {
             let (level, weight) = (input("level", &[batch, 2]), input("weight", &[batch, 1]));
             return Inputs { time, level, weight, terms: None };
         }
+        let groups = self.groups();
         let level = match self.limit().levels() {
-            1 => input("level", &[batch, 1]),
-            numbers => input("level", &[batch, 1, numbers]),
+            1 => input("level", &[batch, groups]),
+            numbers => input("level", &[batch, groups, numbers]),
         };
-        let weight = input("weight", &[batch, 1, 3]);
-        let terms = matches!(self.form(), Form::Divergence(_)).then(|| input("terms", &[batch, 1, 3, TERMS]));
+        let weight = input("weight", &[batch, groups, 3]);
+        let terms = matches!(self.form(), Form::Divergence(_)).then(|| input("terms", &[batch, groups, 3, TERMS]));
         Inputs { time, level, weight, terms }
     }
 
@@ -193,12 +226,13 @@ impl Objective {
         (alpha_bar.sqrt(), (1.0 - alpha_bar).max(0.0).sqrt())
     }
 
-    /// The row inputs at times `t`, for a step whose loss is a mean over `tokens` tokens: nats per token for the categorical
-    /// processes, the mean squared error per element for the Gaussian one.
+    /// The row inputs at times `t`, as many for each row as it has, for a step whose loss is a mean over `tokens` tokens: nats per
+    /// token for the categorical processes, the mean squared error per element for the Gaussian one.
     pub fn levels(&self, t: &[f64], tokens: f64, purpose: Purpose) -> Levels {
         let mut out = Levels::default();
-        for &t in t {
+        for row in t.chunks(self.times()) {
             if self.kind == ProcessKind::Gaussian {
+                let t = row[0];
                 let (signal, sigma) = self.signal_noise(t);
                 out.time.push(self.model.time_value(t, self.schedule.alpha_bar(t)));
                 out.level.extend([signal as f32, sigma as f32]);
@@ -206,11 +240,18 @@ impl Objective {
                 out.weight.push((1.0 / (tokens * d as f64)) as f32);
                 continue;
             }
-            let Moment { t, alpha_bar, masks, weight, classes } = self.moment(t, purpose);
-            out.time.push(self.model.time_value(t, alpha_bar));
-            out.level.extend(&[alpha_bar as f32, masks as f32][..self.limit().levels()]);
-            out.weight.extend(weight.map(|w| (w / tokens) as f32));
-            out.terms.extend(classes.to_array().as_flattened().iter().map(|&x| x as f32));
+            let moments: Vec<Moment> = row.iter().map(|&t| self.moment(t, purpose)).collect();
+            out.time.push(self.model.time_value(moments[0].t, moments[0].alpha_bar));
+            for Moment { alpha_bar, masks, weight, classes, .. } in &moments {
+                out.level.extend(&[*alpha_bar as f32, *masks as f32][..self.limit().levels()]);
+                out.weight.extend(weight.map(|w| (w / tokens) as f32));
+                out.terms.extend(classes.to_array().as_flattened().iter().map(|&x| x as f32));
+            }
+            // The clean half, which nothing corrupts and nothing asks.
+            for _ in moments.len()..self.groups() {
+                out.level.push(1.0);
+                out.weight.extend([0.0; 3]);
+            }
         }
         out
     }

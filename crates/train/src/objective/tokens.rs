@@ -2,7 +2,7 @@
 
 use super::{Batch, Inputs, Objective, ObjectiveConfig, Purpose};
 use galatea_autograd::{Link, Recorder, Var};
-use galatea_models::Model;
+use galatea_models::{BlockModel, Model};
 use galatea_processes::objectives::divergence::Classes;
 use galatea_schedules::Schedule;
 
@@ -58,6 +58,7 @@ impl Objective {
             ObjectiveConfig::Sedd(sedd) => Some(sedd),
             ObjectiveConfig::Gidd(gidd) => Some(gidd),
             ObjectiveConfig::Flow(flow) => Some(flow),
+            ObjectiveConfig::Block(block) => Some(block),
             ObjectiveConfig::DiffusionLm(_) | ObjectiveConfig::Plaid(_) | ObjectiveConfig::Cdcd(_) => None,
         }
     }
@@ -82,6 +83,20 @@ impl Objective {
         self.loss_on_tokens().constant(self)
     }
 
+    /// Blocks that have a time of their own, in a row.
+    pub(crate) fn blocks(&self) -> usize {
+        match &self.loss {
+            ObjectiveConfig::Block(block) => self.len / block.size,
+            _ => 1,
+        }
+    }
+
+    /// The network of block diffusion, where that is the loss.
+    pub fn block_model(&self, model: &Model) -> Option<BlockModel> {
+        let ObjectiveConfig::Block(block) = &self.loss else { return None };
+        Some(BlockModel::new(model.clone(), block.size).expect("checked by `Objective::new`"))
+    }
+
     /// Whether the network gives log-ratios and not log-probabilities of x_0.
     pub fn gives_scores(&self) -> bool {
         matches!(self.loss, ObjectiveConfig::Sedd(_))
@@ -100,7 +115,10 @@ pub(super) fn record(objective: &Objective, rec: &mut Recorder, model: &Model, x
             rec.divergence(logits, (x_0, x_t), terms, w, link, mask)
         }
         (Form::CrossEntropy | Form::Divergence(_), _) => {
-            let (h, head) = model.hidden(rec, vocab, x_t, time, None);
+            let (h, head) = match objective.block_model(model) {
+                Some(blocks) => blocks.hidden(rec, vocab, x_t, time, None),
+                None => model.hidden(rec, vocab, x_t, time, None),
+            };
             rec.linear_cross_entropy(h, (head.w, Some(head.b)), x_0, w, mask)
         }
     };

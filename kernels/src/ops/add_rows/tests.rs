@@ -7,7 +7,16 @@ use crate::ops::add::differences::check_gradients;
 const TOLERANCE: f64 = 2e-6;
 
 fn table(over: Rows, (b, l, d): (usize, usize, usize)) -> Host {
-    Host::normal(&[if over == Rows::Positions { l } else { b }, d], 2)
+    Host::normal(&[rows(over, b, l), d], 2)
+}
+
+/// Of a table of positions, half as many as there are where that is a whole number.
+fn rows(over: Rows, b: usize, l: usize) -> usize {
+    match over {
+        Rows::Positions if l.is_multiple_of(2) => l / 2,
+        Rows::Positions => l,
+        Rows::Batch => b,
+    }
 }
 
 #[test]
@@ -19,9 +28,10 @@ fn kernels_equal_reference() {
                 // A table of positions is a parameter, which stays in f32.
                 let r = if over == Rows::Positions { r.clone() } else { half };
                 let truth = reference::forward(over, l, d, &x.f64(), &r.f64());
-                let dr = reference::backward(over, l, d, &x.f64());
-                check(Op::AddRows { over }, &[x.clone(), r], &[], &[truth], tolerance);
-                check(Op::AddRowsGrad { over }, &[x], &[], &[dr], tolerance);
+                let rows = rows(over, b, l);
+                let dr = reference::backward(over, l, rows, d, &x.f64());
+                check(Op::AddRows { over, past: false }, &[x.clone(), r], &[], &[truth], tolerance);
+                check(Op::AddRowsGrad { over, rows: rows as u32 }, &[x], &[], &[dr], tolerance);
             }
         }
     }
@@ -33,7 +43,19 @@ fn gradient_equals_finite_differences() {
     for over in [Rows::Positions, Rows::Batch] {
         let (x, dy) = (Host::normal(&[b, l, d], 1).f64(), Host::normal(&[b, l, d], 3).f64());
         let inputs = [x, table(over, (b, l, d)).f64()];
-        let gradients = [dy.clone(), reference::backward(over, l, d, &dy)];
+        let gradients = [dy.clone(), reference::backward(over, l, rows(over, b, l), d, &dy)];
         check_gradients(&inputs, &dy, &gradients, |x| reference::forward(over, l, d, &x[0], &x[1]));
+    }
+}
+
+#[test]
+fn positions_may_begin_later() {
+    let (b, l, d) = (2, 3, 5);
+    let (x, r) = (Host::normal(&[b, l, d], 1), Host::normal(&[9, d], 2));
+    for past in [0, 4, 6] {
+        let rows = r.f64()[past * d..][..l * d].to_vec();
+        let truth = reference::forward(Rows::Positions, l, d, &x.f64(), &rows);
+        let reads = [x.clone(), r.clone(), Host::u32(&[1], vec![past as u32])];
+        check(Op::AddRows { over: Rows::Positions, past: true }, &reads, &[], &[truth], TOLERANCE);
     }
 }

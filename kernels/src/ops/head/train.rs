@@ -131,7 +131,7 @@ pub fn backward<X: Real>(
         let dw = ElementsMut::F32(&mut dw[first * d..][..cols * d]);
         gemm(cores, precision, (cols, d, n), g_by_column, x, dw, Epilogue::default());
         if let Some(db) = &mut db {
-            add_rows::backward(cores, Rows::Batch, n, cols, g, &mut db[first..first + cols]);
+            add_rows::backward(cores, Rows::Batch, 1, cols, g, &mut db[first..first + cols]);
         }
     }
     for (sums, &n) in sums.chunks_exact(d).zip(rows) {

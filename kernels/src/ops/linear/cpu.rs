@@ -88,12 +88,11 @@ pub fn dw_adamw(
 
 /// db [o] = the sum of dy's rows.
 fn bias_gradient(cores: &Cores, o: usize, dy: Elements<'_>, db: Option<&mut [f32]>) {
-    let n = dy.len() / o;
     if let Some(db) = db {
         // The bias is one row that all of dy's rows share.
         match dy {
-            Elements::F32(dy) => add_rows::backward(cores, Rows::Batch, n, o, dy, db),
-            Elements::Bf16(dy) => add_rows::backward(cores, Rows::Batch, n, o, dy, db),
+            Elements::F32(dy) => add_rows::backward(cores, Rows::Batch, 1, o, dy, db),
+            Elements::Bf16(dy) => add_rows::backward(cores, Rows::Batch, 1, o, dy, db),
             Elements::I8(_) => unreachable!("gradients are f32 or bf16 (`slots`)"),
         }
     }
