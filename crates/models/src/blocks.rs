@@ -323,7 +323,7 @@ mod tests {
 
     #[test]
     fn behind_clean_blocks_a_canvas_as_it_stands_is_a_row_of_training() {
-        for model in [dit(), encoder(), llama()] {
+        for model in [dit(), encoder(Positions::LearnedRotary), llama()] {
             let model = BlockModel::new(model.without_dropout(), 4).expect("a model");
             let (x_0, x_t) = (clean(1), noisy(&clean(1)));
             let truth = training(&model, &x_t, &x_0, DType::F32);
