@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 /// Steps of the runs here.
-const STEPS: usize = 60;
+const STEPS: usize = 100;
 
 /// Every configuration with its file's stem.
 fn configs() -> Vec<(String, Config)> {
@@ -48,7 +48,7 @@ fn all_learn() {
             Model::Dit(_) | Model::Llama(_) => {}
         }
         (config.training.batch, config.training.steps) = (16, STEPS as u32);
-        (config.training.eval_rows, config.training.eval_times) = (64, 4);
+        (config.training.eval_rows, config.training.eval_times) = (64, 8);
         config.optimizer.warmup = 4;
         let mut run = Run::start(config).unwrap_or_else(|error| panic!("{name}: {error}"));
         let before = run.evaluate().expect("measured");
