@@ -7,7 +7,8 @@ use crate::reverse::{Reverse, Scratch, Step};
 use crate::revise::kappa_of;
 use crate::source::{CONDITIONINGS, MASK, TOKENS, process};
 use crate::{Conditioning, Output, Revise, Rule, Steps};
-use galatea_processes::{Hybrid, Limit, TokenProcess};
+use galatea_processes::rates::{reverse_rates, undo_step};
+use galatea_processes::{Hybrid, Limit, Scheduled, TokenProcess};
 use galatea_schedules::{Linear, Schedule};
 use proptest::prelude::*;
 
@@ -197,6 +198,34 @@ proptest! {
             };
             let (a, b) = (law(Output::Score, &scores), law(Output::Clean, &logits));
             prop_assert!(far(&a, &b) < 1e-5, "{rule:?}: {a:?} {b:?}");
+        }
+    }
+
+    /// The rules by scores are those that the process's own rates give: the step undone, times the likelihood of x_t; and
+    /// the indicator of x_t plus the reversed rates times the step.
+    #[test]
+    fn scores_move_as_the_rates_of_the_process_say(weights in weights(), t in 0.2f64..0.9, h in 0.01f64..0.1, x_t in 0..TOKENS as u32, mask: bool) {
+        let limit = if mask { MASK } else { Limit::Uniform };
+        let (noise, x_t) = (Noise::Levels(process(limit)), if mask { TOKENS as u32 } else { x_t });
+        let clocked = Scheduled::new(process(limit), Linear);
+        let (p, logits) = one_token(&weights, noise.vocab());
+        let mut q_t = vec![0.0; noise.vocab()];
+        noise.forward(level(t), &p, &mut q_t);
+        let scores: Vec<f64> = q_t.iter().map(|q| q / q_t[x_t as usize]).collect();
+        let step = step(&Revise::Never, level(t), level(t - h));
+        let law = |rule| kernel(&noise, &options(rule), step, x_t, &logits);
+        let mut undone = scores.clone();
+        undo_step(&clocked, t, t - h, &mut undone);
+        clocked.weigh(t, t - h, x_t, &mut undone);
+        let total: f64 = undone.iter().sum();
+        undone.iter_mut().for_each(|q| *q /= total);
+        prop_assert!(far(&law(Rule::Tweedie), &undone) < 1e-6);
+        let (log_scores, mut rates): (Vec<f64>, _) = (scores.iter().map(|s| s.ln()).collect(), vec![0.0; noise.vocab()]);
+        reverse_rates(&clocked, t, x_t, &log_scores, &mut rates);
+        let mut euler: Vec<f64> = rates.iter().map(|rate| h * rate).collect();
+        euler[x_t as usize] += 1.0;
+        if euler.iter().all(|q| *q >= 0.0) {
+            prop_assert!(far(&law(Rule::Euler), &euler) < 1e-6, "{:?} {euler:?}", law(Rule::Euler));
         }
     }
 

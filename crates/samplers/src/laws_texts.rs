@@ -89,6 +89,17 @@ fn texts_come_to_the_law_as_steps_get_small() {
     }
 }
 
+/// Where time goes on, what is taken back must be written again, more positions at once: an exact denoiser gains nothing.
+#[test]
+fn remasking_on_the_way_is_no_repair() {
+    for steps in [6, 24] {
+        let levels = Levels::new(&Linear, &grid::with_floor(steps, 1e-4)).expect("descends");
+        let run = |revise| variation(MASK, 2, &levels, &AncestralOptions { revise, ..Default::default() });
+        let (never, rescaled) = (run(Revise::Never), run(Revise::rescale(0.3)));
+        assert!(never < rescaled, "{steps}: {never:.4} {rescaled:.4}");
+    }
+}
+
 /// ReMDM's loop repairs what too few steps have spoilt: on the plateau tokens are drawn again one by one.
 #[test]
 fn a_loop_repairs() {

@@ -18,7 +18,7 @@ use crate::levels::{Level, Plateau, corrector_rate};
 ///
 /// # Source
 /// Wang et al. (2025), ReMDM, section 4; Sahoo et al. (2026), the psi samplers of Duo;
-/// `docs/derivations/categorical.md`.
+/// `docs/derivations/revision.md`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Revise {
     /// Nothing: ancestral sampling.

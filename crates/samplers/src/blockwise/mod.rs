@@ -27,7 +27,7 @@ use galatea_processes::{Categorical, Denoiser};
 /// Canvases \[batch, len\]; the denoiser is shown \[batch, end\] and writes \[batch, end, vocab\].
 ///
 /// # Source
-/// Arriola et al. (2025), BD3-LM, section 5; Zheng et al. (2025), first-hitting sampling.
+/// Arriola et al. (2025), BD3-LM, section 5; Zheng et al. (2024), first-hitting sampling.
 pub struct Blockwise<D> {
     tokens: Tokens<D>,
     noise: Noise,
