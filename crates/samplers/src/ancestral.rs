@@ -8,7 +8,7 @@ use crate::noise::Noise;
 use crate::reverse::{Reverse, Scratch, Step};
 use crate::revise::kappa_of;
 use crate::tokens::Tokens;
-use crate::{Canvas, Error, Failure, Filter, Fixed, Idiom, Levels, Output, Revise, Rule, Sampler, Steps};
+use crate::{Canvas, Changes, Error, Failure, Filter, Fixed, Idiom, Levels, Output, Revise, Rule, Sampler, Steps};
 use galatea_processes::{Categorical, Denoiser, TokenProcess};
 use ndarray::{Array2, Array3};
 
@@ -107,7 +107,15 @@ pub struct Ancestral<D: Denoiser> {
     /// The canvas before a step that a corrector follows, and what the corrector chooses.
     before: Array2<u32>,
     choice: corrector::Choice,
+    classified: Option<Classified<D::Error>>,
     failed: bool,
+}
+
+/// A classifier's answers to every change of the present canvas.
+struct Classified<E> {
+    changes: Box<dyn Changes<Error = E>>,
+    gamma: f64,
+    log_p: Array3<f32>,
 }
 
 /// The model without the condition, and what it last said.
@@ -226,6 +234,7 @@ impl<D: Denoiser> Ancestral<D> {
             dropped: None,
             before,
             choice,
+            classified: None,
             failed: false,
         })
     }
@@ -249,6 +258,28 @@ impl<D: Denoiser> Ancestral<D> {
         let (batch, len) = self.tokens.canvas.ids.dim();
         let logits = Array3::zeros((batch, len, self.noise.vocab()));
         self.dropped = Some(Dropped { denoiser: Box::new(dropped), gamma, logits });
+        Ok(self)
+    }
+
+    /// Weighs the posterior by a classifier: q(x_s) p(y | x_t with x_l := x_s)^gamma, up to the sum; the classifier is told s,
+    /// the time of the text that it judges.
+    ///
+    /// For a text of one position and gamma = 1 that is the posterior given y itself, whatever the noise; with more
+    /// positions it is so in the limit of small steps.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for a `gamma` that is not finite, [`Error::Together`] for another rule than the posterior.
+    ///
+    /// # Source
+    /// Schiff et al. (2024), "Simple guidance mechanisms for discrete diffusion models", section 3.2 (D-CBG).
+    pub fn classified(mut self, changes: impl Changes<Error = D::Error> + 'static, gamma: f64) -> Result<Self, Error> {
+        parameter("gamma", "finite", gamma, gamma.is_finite())?;
+        if self.options.rule != Rule::Posterior {
+            return Err(Error::Together { option: "a weighed posterior", needs: "the posterior rule" });
+        }
+        let (batch, len) = self.tokens.canvas.ids.dim();
+        let log_p = Array3::zeros((batch, len, self.noise.vocab()));
+        self.classified = Some(Classified { changes: Box::new(changes), gamma, log_p });
         Ok(self)
     }
 
@@ -298,6 +329,9 @@ impl<D: Denoiser> Ancestral<D> {
         if let (true, Some(Dropped { denoiser, logits, .. })) = (asked, &mut self.dropped) {
             denoiser.denoise(&self.tokens.canvas.ids, step.here.t, logits).map_err(Failure::Denoiser)?;
             self.tokens.forbid(logits);
+        }
+        if let Some(Classified { changes, log_p, .. }) = &mut self.classified {
+            changes.changes(&self.tokens.canvas.ids, step.there.t, log_p).map_err(Failure::Denoiser)?;
         }
         let (batch, len) = self.tokens.canvas.ids.dim();
         if self.options.corrector.is_some() {
@@ -350,7 +384,11 @@ impl<D: Denoiser> Ancestral<D> {
             let logits = dropped.logits.as_slice().expect("the logits were allocated in row-major order");
             (dropped.gamma, &logits[at.row as usize * self.noise.vocab()..][..self.noise.vocab()])
         });
-        let mut reverse = Reverse { noise, options, step, x_t, logits, dropped, scratch };
+        let classified = self.classified.as_ref().map(|classified| {
+            let log_p = classified.log_p.as_slice().expect("the answers were allocated in row-major order");
+            (classified.gamma, &log_p[at.row as usize * self.noise.vocab()..][..self.noise.vocab()])
+        });
+        let mut reverse = Reverse { noise, options, step, x_t, logits, dropped, classified, scratch };
         let token = match options.noise_removal {
             NoiseRemoval::Argmax if step.clean => reverse.argmax(),
             NoiseRemoval::Greedy if step.clean => reverse.greedy(),
@@ -399,7 +437,9 @@ impl<D: Denoiser> Ancestral<D> {
                     let (logits, draws) = self.tokens.row(row, position);
                     let (noise, options, scratch) = (&self.noise, &self.options, &mut self.scratch);
                     let dropped = None;
-                    let mut reverse = Reverse { noise, options, step: still, x_t, logits, dropped, scratch };
+                    let classified = None;
+                    let mut reverse =
+                        Reverse { noise, options, step: still, x_t, logits, dropped, classified, scratch };
                     if !reverse.weigh_conditional() {
                         return Err(Failure::Output { row, position });
                     }

@@ -3,7 +3,7 @@
 use crate::draws::{At, Draws, Keyed, stream};
 use crate::source::*;
 use crate::*;
-use galatea_processes::Denoiser;
+use galatea_processes::{Denoiser, Limit};
 use ndarray::{Array2, ArrayRef1, ArrayRef2, ArrayRef3};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -328,7 +328,7 @@ fn exact_classifier_guidance_is_the_conditional_law() {
             move || {
                 let (denoiser, classifier) = (exact(MASK, 3), Agrees(exact(MASK, 3)));
                 // The error of the pair is that of neither; here neither has one.
-                Total(ClassifierGuided::new(denoiser, classifier, process(MASK), gamma).expect("finite"))
+                Total(ClassifierGuided::new(denoiser, Every::new(classifier, process(MASK)), gamma).expect("finite"))
             }
         };
         let options = options(score, Selection::Quota { passes: 3 });
@@ -375,9 +375,9 @@ fn first_order_guidance_is_exact_for_linear_classifiers() {
     }
     let x_t = Array2::from_shape_vec((2, 3), vec![3, 1, 3, 3, 3, 0]).expect("six ids");
     let (mut exact_logits, mut first_order) = (ndarray::Array3::zeros((2, 3, 4)), ndarray::Array3::zeros((2, 3, 4)));
-    let mut all = ClassifierGuided::new(exact(MASK, 3), Linear, process(MASK), 1.7).expect("finite");
+    let mut all = ClassifierGuided::new(exact(MASK, 3), Every::new(Linear, process(MASK)), 1.7).expect("finite");
     all.denoise(&x_t, 0.5, &mut exact_logits).expect("infallible");
-    let mut one = GradientGuided::new(exact(MASK, 3), Linear, 1.7).expect("finite");
+    let mut one = ClassifierGuided::new(exact(MASK, 3), FirstOrder(Linear), 1.7).expect("finite");
     one.denoise(&x_t, 0.5, &mut first_order).expect("infallible");
     for ((b, l), _) in x_t.indexed_iter().filter(|(_, id)| **id == 3) {
         let row = |logits: &ndarray::Array3<f32>| {
@@ -403,5 +403,51 @@ fn classifier_free_guidance_is_the_tilted_law() {
         let total: f64 = tilted.iter().sum();
         let tilted: Vec<f64> = tilted.iter().map(|p| p / total).collect();
         assert!(total_variation(&law, &tilted) < 1e-6, "gamma {gamma}");
+    }
+}
+
+/// The exact classifier of a property that a clean token has with probability YES, at any noise.
+#[derive(Clone)]
+struct Noisy(Source, Limit);
+
+const YES: [f64; TOKENS] = [0.9, 0.2, 0.5];
+
+impl Classifier for Noisy {
+    type Error = Infallible;
+    fn classify(&mut self, x_t: &ArrayRef2<u32>, t: f64, log_p: &mut ArrayRef1<f64>) -> Result<(), Infallible> {
+        for (row, log_p) in x_t.rows().into_iter().zip(log_p) {
+            let (mut all, mut yes) = (0.0, 0.0);
+            for (n, &p) in self.0.joint.iter().enumerate() {
+                let likelihood = process(self.1).marginal(digits(n, 1)[0], 1.0 - t)[row[0] as usize];
+                all += p * likelihood;
+                yes += p * likelihood * YES[n];
+            }
+            *log_p = if all > 0.0 { (yes / all).ln() } else { 0.0 };
+        }
+        Ok(())
+    }
+}
+
+/// q(x_s | x_t, y) is q(x_s | x_t) p(y | x_s), renormalised: one position follows the law given y in steps of any size,
+/// under masks and under uniform noise.
+#[test]
+fn classified_posteriors_are_those_given_y() {
+    for limit in [MASK, Limit::Uniform] {
+        let source = Source { conditioning: Conditioning::Others, ..exact(limit, 1) };
+        let mut law: Vec<f64> = source.joint.iter().zip(YES).map(|(p, yes)| p * yes).collect();
+        let total: f64 = law.iter().sum();
+        law.iter_mut().for_each(|p| *p /= total);
+        for (steps, gamma) in [(1, 1.0), (3, 1.0), (3, 0.0)] {
+            let changes = Every::new(Noisy(source.clone(), limit), process(limit));
+            let options = AncestralOptions { seed: 8, ..Default::default() };
+            let sampler = Ancestral::new(source.clone(), process(limit), levels(steps), Fixed::none(6000, 1), options)
+                .expect("sound");
+            let canvas = sampler.classified(changes, gamma).expect("sound").finish().expect("infallible");
+            let mut counts = vec![0; TOKENS];
+            canvas.ids.iter().for_each(|&id| counts[id as usize] += 1);
+            let law = if gamma == 0.0 { &source.joint } else { &law };
+            let (statistic, quantile) = chi_square(&counts, law);
+            assert!(statistic < quantile, "{limit:?} in {steps} steps, gamma {gamma}: {statistic} {quantile}");
+        }
     }
 }

@@ -26,7 +26,8 @@ pub(crate) fn step(revise: &Revise, here: Level, there: Level) -> Step {
 pub(crate) fn kernel(noise: &Noise, options: &AncestralOptions, step: Step, x_t: u32, logits: &[f32]) -> Vec<f64> {
     let vocab = noise.vocab();
     let mut scratch = Scratch::new(vocab);
-    let mut reverse = Reverse { noise, options, step, x_t, logits, dropped: None, scratch: &mut scratch };
+    let mut reverse =
+        Reverse { noise, options, step, x_t, logits, dropped: None, classified: None, scratch: &mut scratch };
     let written = noise.absorbing().is_some_and(|mask| mask != x_t);
     let mut law = vec![0.0; vocab];
     let mut mix = |weight: f64, q: &[f64]| {
@@ -304,7 +305,7 @@ proptest! {
         let step = step(&revise, level(t), level(t * cut));
         let q = kernel(&noise, &options, step, x_t, &logits);
         let mut scratch = Scratch::new(noise.vocab());
-        let mut reverse = Reverse { noise: &noise, options: &options, step, x_t, logits: &logits, dropped: None, scratch: &mut scratch };
+        let mut reverse = Reverse { noise: &noise, options: &options, step, x_t, logits: &logits, dropped: None, classified: None, scratch: &mut scratch };
         let n = 200;
         let mut share = vec![0.0; noise.vocab()];
         for i in 0..n * n {

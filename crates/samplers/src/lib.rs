@@ -50,7 +50,7 @@ mod source;
 pub use ancestral::{Ancestral, AncestralOptions, Conditioning, NoiseRemoval, TimeDependence};
 pub use blockwise::{Blockwise, BlockwiseOptions, Fill, LowEntropy, Stop};
 pub use canvas::{Canvas, Sampler};
-pub use classifier::{Classifier, ClassifierGuided, Gradient, GradientGuided, Guided};
+pub use classifier::{Changes, Classifier, ClassifierGuided, Every, FirstOrder, Gradient, Guided};
 pub use correcting::{Correcting, CorrectingOptions};
 pub use corrector::{Gibbs, Pick};
 pub use draws::{At, Draws, Keyed, stream};

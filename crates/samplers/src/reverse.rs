@@ -48,6 +48,8 @@ pub(crate) struct Reverse<'a> {
     pub(crate) logits: &'a [f32],
     /// How much a condition counts, and the logits without it.
     pub(crate) dropped: Option<(f64, &'a [f32])>,
+    /// gamma and a classifier's log p of every change.
+    pub(crate) classified: Option<(f64, &'a [f32])>,
     pub(crate) scratch: &'a mut Scratch,
 }
 
@@ -103,6 +105,7 @@ impl Reverse<'_> {
     /// Whether the next token can be drawn without its whole law.
     fn has_routes(&self) -> bool {
         match self.noise {
+            Noise::Levels(_) if self.classified.is_some() => false,
             Noise::Levels(_) => self.dropped.is_none() && (self.noise.absorbing().is_some() || self.step.kappa >= 1.0),
             Noise::Clock(_) => false,
         }
@@ -149,8 +152,23 @@ impl Reverse<'_> {
         [(a_s - (1.0 - sigma) * a_t) / noise, (1.0 - a_s - sigma * a_t) / noise]
     }
 
-    /// Writes the law of x_s up to a factor: that of the model, or the mixture of two.
+    /// Writes the law of x_s up to a factor: that of the model, or the mixture of two, and weighed by a classifier.
     pub(crate) fn weigh_posterior(&mut self) -> bool {
+        if !self.weigh_mixture() {
+            return false;
+        }
+        let Some((gamma, log_p)) = self.classified else { return true };
+        let possible = self.scratch.q.iter().zip(log_p).filter(|(q, _)| **q > 0.0);
+        let most = possible.map(|(_, &log_p)| gamma * f64::from(log_p)).fold(f64::NEG_INFINITY, f64::max);
+        // Where the classifier excludes everything, or nothing is asked of it, the posterior stays.
+        if gamma != 0.0 && most.is_finite() {
+            let weight = |log_p: f32| (gamma * f64::from(log_p) - most).exp();
+            self.scratch.q.iter_mut().zip(log_p).filter(|(q, _)| **q > 0.0).for_each(|(q, &log_p)| *q *= weight(log_p));
+        }
+        true
+    }
+
+    fn weigh_mixture(&mut self) -> bool {
         let Some((gamma, without)) = self.dropped.take() else { return self.weigh_psi() };
         let given = std::mem::replace(&mut self.logits, without);
         let readable = self.weigh_psi();

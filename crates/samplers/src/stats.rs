@@ -228,7 +228,7 @@ mod tests {
             let mut sorted = p.clone();
             sorted.sort_by(|a, b| b.total_cmp(a));
             sorted.push(0.0);
-            prop_assert!((stats.entropy - entropy).abs() <= 1e-6 * entropy + 1e-35, "{} {}", stats.entropy, entropy);
+            prop_assert!((stats.entropy - entropy).abs() <= 1e-6 * entropy + 1e-15, "{} {}", stats.entropy, entropy);
             prop_assert!((stats.confidence() - sorted[0]).abs() < 1e-6 * sorted[0]);
             prop_assert!((stats.margin() - (sorted[0] - sorted[1])).abs() < 1e-6);
             let ours = of_probabilities(&p);

@@ -249,7 +249,8 @@ impl<D: Denoiser> Blockwise<D> {
                 let (at, x_t) = (self.at(row, position), self.tokens.canvas.ids[[row, position]]);
                 let (logits, draws) = self.tokens.row(row, position);
                 let (noise, options, scratch) = (&self.noise, &self.reverse, &mut self.scratch);
-                let mut reverse = Reverse { noise, options, step, x_t, logits, dropped: None, scratch };
+                let mut reverse =
+                    Reverse { noise, options, step, x_t, logits, dropped: None, classified: None, scratch };
                 let token = reverse.token(draws, at).ok_or(Failure::Output { row, position })?;
                 self.written.push((row, position, token));
             }
