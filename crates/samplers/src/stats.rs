@@ -39,13 +39,14 @@ const TURN: usize = 4 * LANES;
 
 /// One streaming pass over a row of logits; `None` if the row holds NaN or +inf or nothing above -inf.
 ///
-/// With m the largest logit so far, it carries S = sum exp(logit - m) and W = sum (m - logit) exp(logit - m), so that
-/// log sum exp = m + log S and entropy = log S + W / S, two sums of numbers of one sign. A logit of -inf has
-/// probability 0 and counts for nothing.
+/// With m the largest logit so far, it carries the number n of logits equal to it and, over the others,
+/// S = sum exp(logit - m) and W = sum (m - logit) exp(logit - m), so that log sum exp = m + log(n + S) and
+/// entropy = log n + log(1 + S / n) + W / (n + S), sums of numbers of one sign: the entropy of a row without much doubt is
+/// as exact as that of any other. A logit of -inf has probability 0 and counts for nothing.
 ///
-/// Exponentials are taken in `f32`, 64 of them at a time, and added up in `f64`: log S and the entropy are right to
-/// about 5e-7 of themselves, which is what the rounding of an `f32` logit of 8 does to its own probability. Largest,
-/// second and their places are exact. Nothing but orders and confidences is made of these; tokens are drawn, and
+/// Exponentials are taken in `f32`, 64 of them at a time, and added up in `f64`: log(n + S) - log n and the entropy are
+/// right to about 5e-7 of themselves, which is what the rounding of an `f32` logit of 8 does to its own probability.
+/// Largest, second and their places are exact. Nothing but orders and confidences is made of these; tokens are drawn, and
 /// likelihoods taken, in `f64`.
 ///
 /// # Shapes
@@ -59,7 +60,7 @@ const TURN: usize = 4 * LANES;
 pub fn row_stats(logits: &[f32]) -> Option<RowStats> {
     let mut lanes = Lanes { max: [f32::NEG_INFINITY; LANES], second: [f32::NEG_INFINITY; LANES], nan: [0; LANES] };
     let (mut max, mut argmax) = (f32::NEG_INFINITY, 0);
-    let (mut sum, mut weighted) = (0.0f64, 0.0f64);
+    let (mut equal, mut sum, mut weighted) = (0.0f64, 0.0f64, 0.0f64);
     let mut tail = [f32::NEG_INFINITY; TURN];
     let whole = logits.len() / TURN * TURN;
     tail[..logits.len() - whole].copy_from_slice(&logits[whole..]);
@@ -77,21 +78,22 @@ pub fn row_stats(logits: &[f32]) -> Option<RowStats> {
                 let shift = f64::from(here) - f64::from(max);
                 let scale = (-shift).exp();
                 // Where the scale is 0 the shift may be infinite, and the old sums count for nothing.
-                (sum, weighted) =
-                    if scale > 0.0 { (sum * scale, (weighted + shift * sum) * scale) } else { (0.0, 0.0) };
+                let all = equal + sum;
+                let moved = (all * scale, (weighted + shift * all) * scale);
+                (equal, (sum, weighted)) = (0.0, if scale > 0.0 { moved } else { (0.0, 0.0) });
             }
             max = here;
         }
         if max > f32::NEG_INFINITY {
-            let (s, w) = weights(chunk, max);
-            (sum, weighted) = (sum + s, weighted + w);
+            let [n, s, w] = weights(chunk, max);
+            (equal, sum, weighted) = (equal + n, sum + s, weighted + w);
         }
     }
     if lanes.nan.iter().any(|&nan| nan != 0) || max == f32::NEG_INFINITY {
         return None;
     }
-    let (max, log_sum) = (f64::from(max), sum.ln());
-    let entropy = (log_sum + weighted / sum).max(0.0);
+    let (max, log_sum) = (f64::from(max), equal.ln() + (sum / equal).ln_1p());
+    let entropy = log_sum + weighted / (equal + sum);
     Some(RowStats { log_sum_exp: max + log_sum, max, argmax, second: lanes.second(), entropy })
 }
 
@@ -139,23 +141,23 @@ impl Lanes {
     }
 }
 
-/// sum exp(x - max) and sum (max - x) exp(x - max) of a turn whose numbers are at most `max`.
+/// How many numbers of a turn are `max`, and sum exp(x - max) and sum (max - x) exp(x - max) over those below it.
 #[inline]
-fn weights(chunk: &[f32; TURN], max: f32) -> (f64, f64) {
-    let (mut sum, mut weighted) = ([0.0f32; LANES], [0.0f32; LANES]);
+fn weights(chunk: &[f32; TURN], max: f32) -> [f64; 3] {
+    let (mut equal, mut sum, mut weighted) = ([0.0f32; LANES], [0.0f32; LANES], [0.0f32; LANES]);
     for numbers in chunk.chunks_exact(LANES) {
         for (lane, &x) in numbers.iter().enumerate() {
             let below = x - max;
             // exp(-87) is the least normal float; what is below is 0, so that 0 times -inf never happens.
-            let counts = below > -87.0;
+            let counts = (below > -87.0) & (below < 0.0);
+            equal[lane] += if below == 0.0 { 1.0 } else { 0.0 };
             let below = if counts { below } else { 0.0 };
-            let weight = exp(below);
-            let weight = if counts { weight } else { 0.0 };
+            let weight = if counts { exp(below) } else { 0.0 };
             sum[lane] += weight;
             weighted[lane] -= below * weight;
         }
     }
-    (sum.iter().map(|&s| f64::from(s)).sum(), weighted.iter().map(|&w| f64::from(w)).sum())
+    [equal, sum, weighted].map(|lanes| lanes.iter().map(|&x| f64::from(x)).sum())
 }
 
 /// e^x for x in [-87, 0], to 1.2e-7 of itself and 1 at 0, without a branch.
@@ -228,6 +230,7 @@ mod tests {
             let mut sorted = p.clone();
             sorted.sort_by(|a, b| b.total_cmp(a));
             sorted.push(0.0);
+            // The definition itself loses what is below the rounding of 1.
             prop_assert!((stats.entropy - entropy).abs() <= 1e-6 * entropy + 1e-15, "{} {}", stats.entropy, entropy);
             prop_assert!((stats.confidence() - sorted[0]).abs() < 1e-6 * sorted[0]);
             prop_assert!((stats.margin() - (sorted[0] - sorted[1])).abs() < 1e-6);
