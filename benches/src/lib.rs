@@ -57,12 +57,18 @@ pub fn normals(len: usize, row: u32) -> Vec<f32> {
 pub struct Bench {
     criterion: Criterion,
     machine: Machine,
+    tokens: Option<u64>,
 }
 
 impl Bench {
     /// With the filter and the options of the command line.
     pub fn from_args() -> Self {
-        Self { criterion: Criterion::default().configure_from_args(), machine: Machine::default() }
+        Self { criterion: Criterion::default().configure_from_args(), machine: Machine::default(), tokens: None }
+    }
+
+    /// The benches from here on are also told by the token, of which one call makes so many.
+    pub fn per_token(&mut self, tokens: u64) {
+        self.tokens = Some(tokens);
     }
 
     /// Times the closure that `setup` returns; `setup` runs only if the filter lets this bench through.
@@ -114,6 +120,9 @@ impl Bench {
             flops as f64 / median,
             bytes as f64 / median
         );
+        if let Some(tokens) = self.tokens {
+            println!("{name}/{threads}: {:.0} ns a token", median / tokens as f64);
+        }
         let isa = Isa::detect().name();
         let line = format!(
             r#"{{"name":"{name}","threads":{threads},"isa":"{isa}","median_ns":{median:.0},"best_ns":{best:.0},"mad_ns":{mad:.0},"flops":{flops},"bytes":{bytes},"floor_ns":{floor:.0},"share":{share:.4}}}"#
