@@ -3,6 +3,7 @@
 use crate::Error;
 use crate::error::parameter;
 use crate::stats::largest;
+use crate::wide;
 
 /// How logits become p(x_0): the temperature, then the nucleus, then top-k, then min-p; forbidden tokens never.
 ///
@@ -84,11 +85,7 @@ impl Filter {
     }
 
     fn weigh(&self, logits: &[f32], max: f64, temperature: f64, p: &mut [f64]) {
-        let mut total = 0.0;
-        for (p, &logit) in p.iter_mut().zip(logits) {
-            *p = ((f64::from(logit) - max) / temperature).exp();
-            total += *p;
-        }
+        let mut total = wide::weights(logits, max, temperature, p);
         if self.top_p < 1.0 {
             total = keep_nucleus(self.top_p * total, self.nucleus, p);
         }
@@ -100,7 +97,7 @@ impl Filter {
             let least = self.min_p * p.iter().fold(0.0, |max: f64, &weight| max.max(weight));
             total = keep(p, |weight| weight >= least);
         }
-        p.iter_mut().for_each(|p| *p /= total);
+        wide::divide(p, total);
     }
 
     pub(crate) fn check(&self, vocab: usize) -> Result<(), Error> {
@@ -188,17 +185,7 @@ fn cutoff(weights: &[f64], target: f64, measure: impl Fn(f64) -> f64) -> (f64, f
 
 /// The index whose cumulative probability first exceeds `u` in (0, 1), never one of probability 0.
 pub(crate) fn draw(p: &[f64], u: f64) -> usize {
-    let (mut cumulative, mut last) = (0.0, 0);
-    for (index, &p) in p.iter().enumerate() {
-        if p > 0.0 {
-            cumulative += p;
-            last = index;
-            if u < cumulative {
-                break;
-            }
-        }
-    }
-    last
+    wide::inverse(p, u)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Drawing a token from a row of weights: exactly, or as one of the published programmes does it.
 
 use crate::draws::{At, Draws};
-use crate::filter;
+use crate::{filter, wide};
 
 /// How uniforms become a token. All of them draw from the same law but for what is said; they differ in which token a
 /// given list of uniforms leads to, so a recorded trace can be repeated with its own idiom only.
@@ -51,7 +51,7 @@ impl Idiom {
             Self::Exact => {
                 let mut pair = [0.0; 2];
                 draws.uniforms(stream, at, &mut pair);
-                let total: f64 = weights.iter().filter(|w| **w > 0.0).sum();
+                let total = wide::positive(weights);
                 filter::draw(weights, pair[1] * total)
             }
             Self::Guarded32 => {

@@ -27,6 +27,7 @@ pub mod stats;
 pub mod steps;
 mod tokens;
 pub mod unmasking;
+mod wide;
 
 #[cfg(test)]
 mod invariants;

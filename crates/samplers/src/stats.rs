@@ -1,5 +1,7 @@
 //! Everything that ranking a position needs, in one pass over its logits.
 
+use crate::wide::{exp_f32, wide};
+
 /// Statistics of one row of logits, those of p = softmax(logits).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RowStats {
@@ -34,7 +36,7 @@ impl RowStats {
 
 /// Numbers side by side: enough independent chains for the compiler to fill vector registers of any width.
 const LANES: usize = 16;
-/// Logits per turn: the lanes' sums are in `f32` within a turn and in `f64` between turns.
+/// Logits per turn, between looks at whether there is a new largest one.
 const TURN: usize = 4 * LANES;
 
 /// One streaming pass over a row of logits; `None` if the row holds NaN or +inf or nothing above -inf.
@@ -44,7 +46,7 @@ const TURN: usize = 4 * LANES;
 /// entropy = log n + log(1 + S / n) + W / (n + S), sums of numbers of one sign: the entropy of a row without much doubt is
 /// as exact as that of any other. A logit of -inf has probability 0 and counts for nothing.
 ///
-/// Exponentials are taken in `f32`, 64 of them at a time, and added up in `f64`: log(n + S) - log n and the entropy are
+/// Exponentials are taken in `f32` and added up in `f64`: log(n + S) - log n and the entropy are
 /// right to about 5e-7 of themselves, which is what the rounding of an `f32` logit of 8 does to its own probability.
 /// Largest, second and their places are exact. Nothing but orders and confidences is made of these; tokens are drawn, and
 /// likelihoods taken, in `f64`.
@@ -58,9 +60,16 @@ const TURN: usize = 4 * LANES;
 /// assert!((stats.entropy - 3f64.ln()).abs() < 1e-6);
 /// ```
 pub fn row_stats(logits: &[f32]) -> Option<RowStats> {
-    let mut lanes = Lanes { max: [f32::NEG_INFINITY; LANES], second: [f32::NEG_INFINITY; LANES], nan: [0; LANES] };
+    wide(
+        #[inline(always)]
+        || one_pass(logits),
+    )
+}
+
+#[inline(always)]
+fn one_pass(logits: &[f32]) -> Option<RowStats> {
+    let (mut lanes, mut sums) = (Lanes::new(), Sums::new());
     let (mut max, mut argmax) = (f32::NEG_INFINITY, 0);
-    let (mut equal, mut sum, mut weighted) = (0.0f64, 0.0f64, 0.0f64);
     let mut tail = [f32::NEG_INFINITY; TURN];
     let whole = logits.len() / TURN * TURN;
     tail[..logits.len() - whole].copy_from_slice(&logits[whole..]);
@@ -74,27 +83,66 @@ pub fn row_stats(logits: &[f32]) -> Option<RowStats> {
         }
         if here > max {
             argmax = turn * TURN + chunk.iter().position(|&logit| logit == here)?;
-            if max > f32::NEG_INFINITY {
-                let shift = f64::from(here) - f64::from(max);
-                let scale = (-shift).exp();
-                // Where the scale is 0 the shift may be infinite, and the old sums count for nothing.
-                let all = equal + sum;
-                let moved = (all * scale, (weighted + shift * all) * scale);
-                (equal, (sum, weighted)) = (0.0, if scale > 0.0 { moved } else { (0.0, 0.0) });
-            }
+            sums.move_to(f64::from(here) - f64::from(max));
             max = here;
         }
         if max > f32::NEG_INFINITY {
-            let [n, s, w] = weights(chunk, max);
-            (equal, sum, weighted) = (equal + n, sum + s, weighted + w);
+            sums.add(chunk, max);
         }
     }
     if lanes.nan.iter().any(|&nan| nan != 0) || max == f32::NEG_INFINITY {
         return None;
     }
+    let total = |lanes: &[f64; LANES]| lanes.iter().sum::<f64>();
+    let (equal, sum, weighted) = (total(&sums.equal), total(&sums.weight), total(&sums.weighted));
     let (max, log_sum) = (f64::from(max), equal.ln() + (sum / equal).ln_1p());
     let entropy = log_sum + weighted / (equal + sum);
     Some(RowStats { log_sum_exp: max + log_sum, max, argmax, second: lanes.second(), entropy })
+}
+
+/// n, S and W of every lane.
+struct Sums {
+    equal: [f64; LANES],
+    weight: [f64; LANES],
+    weighted: [f64; LANES],
+}
+
+impl Sums {
+    #[inline(always)]
+    fn new() -> Self {
+        let zeros = [0.0; LANES];
+        Self { equal: zeros, weight: zeros, weighted: zeros }
+    }
+
+    /// The sums with respect to a largest logit that is greater by `shift`.
+    #[inline(always)]
+    fn move_to(&mut self, shift: f64) {
+        let scale = (-shift).exp();
+        for ((n, s), w) in self.equal.iter_mut().zip(&mut self.weight).zip(&mut self.weighted) {
+            let all = *n + *s;
+            // Where the scale is 0 the shift may be infinite, and the old sums count for nothing.
+            (*s, *w) = if scale > 0.0 { (all * scale, (*w + shift * all) * scale) } else { (0.0, 0.0) };
+            *n = 0.0;
+        }
+    }
+
+    /// Adds a turn whose numbers are at most `max`.
+    #[inline(always)]
+    fn add(&mut self, chunk: &[f32; TURN], max: f32) {
+        for numbers in chunk.chunks_exact(LANES) {
+            for (lane, &x) in numbers.iter().enumerate() {
+                let below = x - max;
+                // exp(-87) is the least normal float; what is below is 0, so that 0 times -inf never happens.
+                let counts = (below > -87.0) & (below < 0.0);
+                let equal = if below == 0.0 { 1.0 } else { 0.0 };
+                let below = if counts { below } else { 0.0 };
+                let weight = if counts { exp_f32(below) } else { 0.0 };
+                self.equal[lane] += equal;
+                self.weight[lane] += f64::from(weight);
+                self.weighted[lane] -= f64::from(below * weight);
+            }
+        }
+    }
 }
 
 /// The two largest numbers of every lane, and whether it met NaN.
@@ -105,7 +153,12 @@ struct Lanes {
 }
 
 impl Lanes {
-    #[inline]
+    #[inline(always)]
+    fn new() -> Self {
+        Self { max: [f32::NEG_INFINITY; LANES], second: [f32::NEG_INFINITY; LANES], nan: [0; LANES] }
+    }
+
+    #[inline(always)]
     fn read(&mut self, chunk: &[f32; TURN]) {
         for numbers in chunk.chunks_exact(LANES) {
             for (lane, &x) in numbers.iter().enumerate() {
@@ -118,7 +171,7 @@ impl Lanes {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn largest(&self) -> f32 {
         let mut max = self.max;
         let mut width = LANES / 2;
@@ -131,6 +184,7 @@ impl Lanes {
         max[0]
     }
 
+    #[inline(always)]
     fn second(&self) -> f64 {
         let (mut max, mut second) = (f32::NEG_INFINITY, f32::NEG_INFINITY);
         for &x in self.max.iter().chain(&self.second) {
@@ -139,41 +193,6 @@ impl Lanes {
         }
         f64::from(second)
     }
-}
-
-/// How many numbers of a turn are `max`, and sum exp(x - max) and sum (max - x) exp(x - max) over those below it.
-#[inline]
-fn weights(chunk: &[f32; TURN], max: f32) -> [f64; 3] {
-    let (mut equal, mut sum, mut weighted) = ([0.0f32; LANES], [0.0f32; LANES], [0.0f32; LANES]);
-    for numbers in chunk.chunks_exact(LANES) {
-        for (lane, &x) in numbers.iter().enumerate() {
-            let below = x - max;
-            // exp(-87) is the least normal float; what is below is 0, so that 0 times -inf never happens.
-            let counts = (below > -87.0) & (below < 0.0);
-            equal[lane] += if below == 0.0 { 1.0 } else { 0.0 };
-            let below = if counts { below } else { 0.0 };
-            let weight = if counts { exp(below) } else { 0.0 };
-            sum[lane] += weight;
-            weighted[lane] -= below * weight;
-        }
-    }
-    [equal, sum, weighted].map(|lanes| lanes.iter().map(|&x| f64::from(x)).sum())
-}
-
-/// e^x for x in [-87, 0], to 1.2e-7 of itself and 1 at 0, without a branch.
-///
-/// x = k ln 2 + f with |f| <= ln 2 / 2, found by adding and subtracting a number whose last bit counts ones; e^f is its
-/// Taylor polynomial of degree 7 (remainder 6e-9); and k goes into the exponent.
-#[inline]
-fn exp(x: f32) -> f32 {
-    const ROUND: f32 = 12_582_912.0;
-    let shifted = x * std::f32::consts::LOG2_E + ROUND;
-    let k = shifted - ROUND;
-    // ln 2 in two parts, the first of which has few enough bits for k times it to be exact.
-    let f = (x - k * 0.693_359_4) + k * 2.121_944_4e-4;
-    let tail = 1.0 / 120.0 + f * (1.0 / 720.0 + f * (1.0 / 5040.0));
-    let e = 1.0 + f * (1.0 + f * (0.5 + f * (1.0 / 6.0 + f * (1.0 / 24.0 + f * tail))));
-    f32::from_bits(e.to_bits().wrapping_add(shifted.to_bits() << 23))
 }
 
 /// The statistics of a distribution in place of logits, these being its logarithms.
@@ -194,15 +213,22 @@ pub(crate) fn of_probabilities(p: &[f64]) -> RowStats {
 
 /// The first index and the value of the largest logit; `None` under the conditions of [`row_stats`].
 pub(crate) fn largest(logits: &[f32]) -> Option<(usize, f64)> {
-    let (mut argmax, mut max) = (0, f32::NEG_INFINITY);
-    for (index, &logit) in logits.iter().enumerate() {
-        if logit > max {
-            (argmax, max) = (index, logit);
-        } else if logit.is_nan() {
-            return None;
-        }
-    }
-    max.is_finite().then(|| (argmax, f64::from(max)))
+    let max = wide(
+        #[inline(always)]
+        || {
+            let mut lanes = Lanes::new();
+            let mut turns = logits.chunks_exact(TURN);
+            for turn in &mut turns {
+                lanes.read(turn.try_into().expect("a turn is whole"));
+            }
+            let rest = turns.remainder();
+            let mut tail = [f32::NEG_INFINITY; TURN];
+            tail[..rest.len()].copy_from_slice(rest);
+            lanes.read(&tail);
+            if lanes.nan.iter().any(|&nan| nan != 0) { f32::NAN } else { lanes.largest() }
+        },
+    );
+    max.is_finite().then(|| (logits.iter().position(|&logit| logit == max).unwrap_or(0), f64::from(max)))
 }
 
 #[cfg(test)]
@@ -262,15 +288,6 @@ mod tests {
         let entropy: f64 = p.iter().map(|p| -p * p.ln()).sum();
         assert!((stats.entropy / entropy - 1.0).abs() < 2e-7, "{} {entropy}", stats.entropy);
         assert!((stats.confidence() / p[stats.argmax] - 1.0).abs() < 2e-7);
-    }
-
-    #[test]
-    fn the_exponential_is_right_to_two_units() {
-        for i in 0..=87_000 {
-            let x = -(i as f32) / 1000.0;
-            assert!((f64::from(exp(x)) / f64::from(x).exp() - 1.0).abs() < 2.4e-7, "{x}");
-        }
-        assert_eq!(exp(0.0), 1.0);
     }
 
     #[test]
