@@ -89,6 +89,8 @@ pub fn cost(inst: &Inst) -> Cost {
         Op::DivergenceGrad { .. } => 10 * read(0),
         Op::SquaredError => 3 * read(0),
         Op::SquaredErrorGrad => 4 * read(0),
+        Op::Distances => 3 * write(0) * inst.reads[0].shape.cols() as u64,
+        Op::DistancesGrad => 8 * read(2) * inst.reads[0].shape.cols() as u64,
         Op::Softmax => 14 * read(0),
         Op::SoftmaxGrad => 4 * read(0),
         Op::UnitRows { .. } => 3 * read(0),

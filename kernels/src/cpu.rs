@@ -389,6 +389,10 @@ fn execute(cores: &Cores, memory: &Memory, inst: &Inst) {
             let (prediction, target, w, dloss) = (at.read(0), at.read(1), read(2), read(3));
             ops::squared_error::backward::<X>(cores, prediction, target, w, dloss, at.write(0), at.write(1));
         }),
+        Op::Distances => ops::distances::forward(cores, cols(0), read(0), read(1), write(0)),
+        Op::DistancesGrad => {
+            ops::distances::backward(cores, cols(0), read(0), read(1), read(2), read(3), write(0), write(1));
+        }
         Op::Softmax => ops::softmax::forward(cores, cols(0), read(0), write(0)),
         Op::SoftmaxGrad => ops::softmax::backward(cores, cols(0), read(0), read(1), write(0)),
         Op::UnitRows { eps } => ops::unit_rows::forward(cores, eps, cols(0), read(0), write(0)),

@@ -355,6 +355,10 @@ pub enum Op {
     SquaredError,
     /// Reads prediction, target, w, dloss [1]; writes dprediction, dtarget.
     SquaredErrorGrad,
+    /// y = -|x_n - w_v|. Reads x f32 [.., d], w f32 [v, d]; writes y [.., v].
+    Distances,
+    /// Reads x, w, y, dy; writes dx, dw.
+    DistancesGrad,
     /// p = softmax(x) per row. Reads x f32 [.., v]; writes p like it.
     Softmax,
     /// dx = p (dy - sum_v p dy). Reads p, dy; writes dx.
@@ -477,6 +481,8 @@ impl Op {
             Op::DivergenceGrad { .. } => "divergence_grad",
             Op::SquaredError => "squared_error",
             Op::SquaredErrorGrad => "squared_error_grad",
+            Op::Distances => "distances",
+            Op::DistancesGrad => "distances_grad",
             Op::Softmax => "softmax",
             Op::SoftmaxGrad => "softmax_grad",
             Op::UnitRows { .. } => "unit_rows",

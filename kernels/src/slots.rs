@@ -420,6 +420,19 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
             check(reads[0].0 == reads[1].0 && reads[0].0.rows() == reads[2].0.len() && is(3, &[1]), E)?;
             vec![same(0), same(1)]
         }
+        Op::Distances => {
+            const E: &str = "x f32 [.., d] and w f32 [v, d]";
+            arity(2, &[F32; 2], E)?;
+            check(reads[1].0.rank() == 2 && reads[0].0.cols() == reads[1].0.cols(), E)?;
+            vec![(reads[0].0.with_cols(reads[1].0.dim(0)), F32)]
+        }
+        Op::DistancesGrad => {
+            const E: &str = "x f32 [.., d], w f32 [v, d], y [.., v], dy like y";
+            arity(4, &[F32; 4], E)?;
+            let fits = reads[1].0.rank() == 2 && reads[0].0.cols() == reads[1].0.cols();
+            check(fits && reads[2].0 == reads[0].0.with_cols(reads[1].0.dim(0)) && reads[3].0 == reads[2].0, E)?;
+            vec![same(0), same(1)]
+        }
         Op::Softmax | Op::UnitRows { .. } => {
             arity(1, &[F32], "x f32 [.., d]")?;
             vec![same(0)]

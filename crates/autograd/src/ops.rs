@@ -358,6 +358,13 @@ impl Recorder {
         (out[0], out[1])
     }
 
+    /// -|x - w_v| for every row of w [v, d]: x [.., d], the result [.., v], in f32.
+    #[track_caller]
+    pub fn distances(&mut self, x: Var, w: Var) -> Var {
+        let x = self.cast(x, DType::F32);
+        self.one(Op::Distances, &[x, w])
+    }
+
     /// softmax(x) over the last extent, in f32.
     #[track_caller]
     pub fn softmax(&mut self, x: Var) -> Var {

@@ -193,6 +193,10 @@ fn vjp(rec: &mut Recorder, call: &Call, dy: Var, second: Option<Var>) -> Vec<(Va
             }
             out
         }
+        Op::Distances => {
+            let grads = rec.call(Op::DistancesGrad, &[r[0], r[1], w[0], dy]);
+            r.iter().copied().zip(grads).collect()
+        }
         Op::Softmax => vec![(r[0], rec.one(Op::SoftmaxGrad, &[w[0], dy]))],
         Op::UnitRows { eps } => vec![(r[0], rec.one(Op::UnitRowsGrad { eps }, &[r[0], dy]))],
         Op::ScaleRows { chunk } => {
@@ -253,6 +257,7 @@ fn vjp(rec: &mut Recorder, call: &Call, dy: Var, second: Option<Var>) -> Vec<(Va
         | Op::LinearCrossEntropyGrad { .. }
         | Op::DivergenceGrad { .. }
         | Op::SquaredErrorGrad
+        | Op::DistancesGrad
         | Op::SoftmaxGrad
         | Op::UnitRowsGrad { .. }
         | Op::ScaleRowsGrad { .. }

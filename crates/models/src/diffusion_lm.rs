@@ -10,6 +10,16 @@ use crate::{Error, Rounding};
 use galatea_autograd::{Activation, AttentionMask, Init, Recorder, Rows, Var};
 use serde::{Deserialize, Serialize};
 
+/// What scores the tokens of an embedding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RoundingLogits {
+    /// Products with the head's rows, and a bias.
+    Product,
+    /// Distances to them, negated.
+    Distance,
+}
+
 /// The network's shape.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -28,13 +38,25 @@ pub struct DiffusionLm {
     pub time_features: usize,
     /// Whether the head's rows are the embeddings.
     pub tied: bool,
+    /// What rounds: products with the head's rows, or distances to them.
+    pub logits: RoundingLogits,
     /// Dropout in training, of what BERT drops: the input, attention weights, attention and feed-forward outputs.
     pub dropout: f32,
 }
 
 impl Default for DiffusionLm {
     fn default() -> Self {
-        Self { d_embed: 16, d_model: 128, layers: 4, heads: 4, d_ff: 512, time_features: 128, tied: true, dropout: 0.0 }
+        Self {
+            d_embed: 16,
+            d_model: 128,
+            layers: 4,
+            heads: 4,
+            d_ff: 512,
+            time_features: 128,
+            tied: true,
+            logits: RoundingLogits::Product,
+            dropout: 0.0,
+        }
     }
 }
 
@@ -76,7 +98,11 @@ impl DiffusionLm {
         let dims = [vocab, self.d_embed];
         let table = rec.table("word_embedding.weight", &dims, Init::UnitRows);
         let weight = if self.tied { table } else { rec.table("lm_head.weight", &dims, Init::UnitRows) };
-        Rounding { table, weight, bias: rec.param("lm_head.bias", &[vocab], Init::Zeros) }
+        let bias = match self.logits {
+            RoundingLogits::Product => Some(rec.param("lm_head.bias", &[vocab], Init::Zeros)),
+            RoundingLogits::Distance => None,
+        };
+        Rounding { table, weight, bias }
     }
 
     /// x_0_hat [batch, len, d_embed] of z_t of that shape at times `t` [batch], in units of a thousandth of the chain.

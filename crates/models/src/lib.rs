@@ -20,7 +20,7 @@ pub mod weights;
 pub use blocks::{BlockDenoiser, BlockModel, BlockProgram};
 pub use decoder::Decoder;
 pub use denoiser::{NetDenoiser, NetEmbeddingDenoiser};
-pub use diffusion_lm::DiffusionLm;
+pub use diffusion_lm::{DiffusionLm, RoundingLogits};
 pub use dit::{Dit, Told};
 pub use encoder::{Encoder, Nonlinearity, Norm, NormPlace, Positions, TimeInput};
 pub use error::Error;

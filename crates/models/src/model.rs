@@ -89,14 +89,18 @@ pub struct Rounding {
     pub table: Var,
     /// The head's rows [vocab, d_embed]: E itself where they are tied.
     pub weight: Var,
-    /// b [vocab].
-    pub bias: Var,
+    /// b [vocab], or nothing where distances are the logits.
+    pub bias: Option<Var>,
 }
 
 impl Rounding {
-    /// Rounding logits [batch, len, vocab] = z W^T + b of embeddings z [batch, len, d_embed].
+    /// Rounding logits [batch, len, vocab] of embeddings z [batch, len, d_embed]: z W^T + b, or without a bias -|z - w| for every
+    /// row w.
     pub fn logits(&self, rec: &mut Recorder, z: Var) -> Var {
-        rec.linear(z, self.weight, Some(self.bias), Activation::None)
+        match self.bias {
+            Some(bias) => rec.linear(z, self.weight, Some(bias), Activation::None),
+            None => rec.distances(z, self.weight),
+        }
     }
 }
 
@@ -258,7 +262,7 @@ impl Encoder {
     pub fn rounding(&self, rec: &mut Recorder, vocab: usize) -> Rounding {
         let table = rec.table("embed.weight", &[vocab, self.embedding_width()], Init::UnitRows);
         let bias = rec.param("lm_head.bias", &[vocab], Init::Zeros);
-        Rounding { table, weight: table, bias }
+        Rounding { table, weight: table, bias: Some(bias) }
     }
 
     /// x_0_hat [batch, len, d_embed] of z_t [batch, len, d_embed] at times `t` [batch].

@@ -45,7 +45,9 @@ fn diffusion_lm(out: &Path) -> Config {
     with(Model::DiffusionLm(network), None, out)
 }
 
-const ALL: [(&str, fn(&Path) -> Config); 3] = [("plaid", plaid), ("cdcd", cdcd), ("diffusion-lm", diffusion_lm)];
+type Make = fn(&Path) -> Config;
+
+const ALL: [(&str, Make); 3] = [("plaid", plaid), ("cdcd", cdcd), ("diffusion-lm", diffusion_lm)];
 
 fn steps(run: &mut Run, count: usize) -> Vec<u64> {
     (0..count).map(|_| run.step().expect("a step").loss.to_bits()).collect()

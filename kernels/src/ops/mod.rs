@@ -10,6 +10,7 @@ pub mod cast;
 pub mod corrupt_gaussian;
 pub mod corrupt_tokens;
 pub mod cross_entropy;
+pub mod distances;
 pub mod divergence;
 pub mod dropout;
 pub mod ema;

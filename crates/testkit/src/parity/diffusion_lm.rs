@@ -4,7 +4,7 @@ use super::embeddings::{self, read};
 use super::{Case, Fault, Report, table};
 use galatea_autograd::{DType, Recorder, Session, Var};
 use galatea_kernels::Cpu;
-use galatea_models::{DiffusionLm, NetEmbeddingDenoiser};
+use galatea_models::{DiffusionLm, NetEmbeddingDenoiser, RoundingLogits};
 use galatea_processes::{Gaussian, Variance};
 use galatea_samplers::{Clamp, Embedding, EmbeddingOptions, Fixed, Known, Levels, Method, Rounding, Sampler, stream};
 use galatea_schedules::Betas;
@@ -35,11 +35,13 @@ impl Model {
         let layer = |n: &usize| case.has(&format!("param.input_transformers.layer.{n}.output.dense.weight"));
         let (layers, heads) = ((0..).take_while(layer).count(), case.count("num_heads")?);
         let tied = case.setting("lm_head_tied").is_none() || case.flag("lm_head_tied")?;
-        let network = DiffusionLm { d_embed, d_model, layers, heads, d_ff, time_features, tied, dropout: 0.0 };
+        let logits = match case.setting("logits_mode").map(|_| case.count("logits_mode")).transpose()? {
+            None | Some(1) => RoundingLogits::Product,
+            Some(2) => RoundingLogits::Distance,
+            Some(_) => return Err(case.unsupported("logits_mode", "1 or 2")),
+        };
+        let network = DiffusionLm { d_embed, d_model, layers, heads, d_ff, time_features, tied, logits, dropout: 0.0 };
         network.validate()?;
-        if case.setting("logits_mode").is_some() && case.count("logits_mode")? != 1 {
-            return Err(case.unsupported("logits_mode", "1"));
-        }
         if case.setting("hidden_act").is_some() && case.text("hidden_act")? != "gelu" {
             return Err(case.unsupported("hidden_act", "gelu"));
         }
@@ -193,7 +195,6 @@ pub(super) fn sample(case: &Case, report: &mut Report) -> Result<(), Fault> {
         clamp: if case.flag("rounding")? { Clamp::Nearest } else { Clamp::Never },
         known: Known::Clean,
         noise_bound: bound,
-        head_bias: Some(weights.vec_f32("param.lm_head.bias")?),
         ..EmbeddingOptions::default()
     };
     if case.flag("clip_denoised")? {
@@ -220,7 +221,12 @@ pub(super) fn sample(case: &Case, report: &mut Report) -> Result<(), Fault> {
     report.absolute("x", &trace, &case.vec("x_trace")?, CANVAS);
     report.absolute("x_0_hat", &predictions, &case.vec("pred_xstart_trace")?, CANVAS);
     // The text is read from the embeddings themselves.
-    let head = Rounding::head(&table, &weights.vec_f32("param.lm_head.bias")?)?;
+    let rows = if model.network.tied { "param.word_embedding.weight" } else { "param.lm_head.weight" };
+    let rows = weights.array::<Ix2>(rows)?.mapv(|x| x as f32);
+    let head = match model.network.logits {
+        RoundingLogits::Product => Rounding::head(&rows, &weights.vec_f32("param.lm_head.bias")?)?,
+        RoundingLogits::Distance => Rounding::nearest(&rows)?,
+    };
     let end = Array2::from_shape_vec((batch * len, d), sampler.z().iter().copied().collect());
     let ids = head.round(&end.map_err(Fault::refused)?).unwrap_or_default();
     report.exact("ids", &ids, &case.ids("final_ids")?);

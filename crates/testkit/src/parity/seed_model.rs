@@ -80,7 +80,7 @@ fn generate(case: &Case, vocab: usize, report: &mut Report) -> Result<(), Fault>
     let z = rec.input("z", &[batch, len, d], DType::F32);
     let table = rec.table("lm_head.weight", &[vocab, d], Init::Zeros);
     let bias = rec.param("lm_head.bias", &[vocab], Init::Zeros);
-    let logits = galatea_models::Rounding { table, weight: table, bias }.logits(&mut rec, z);
+    let logits = galatea_models::Rounding { table, weight: table, bias: Some(bias) }.logits(&mut rec, z);
     let mut session = Session::new(Cpu::new(), rec.finish(&[logits])).map_err(Fault::refused)?;
     load(&mut session, case)?;
     session.write(z, &case.vec_f32("generate.noise")?).map_err(Fault::refused)?;
