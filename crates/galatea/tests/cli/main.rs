@@ -418,3 +418,52 @@ fn completions_and_help_reach_every_shell() {
         assert!(succeeds(dir.path(), &[command, "--help"]).contains("Examples:"), "{command}");
     }
 }
+
+#[test]
+fn a_loss_that_does_not_fit_says_which_do() {
+    let dir = folder();
+    let train = |extra: &[&'static str]| train(extra);
+    for (extra, parts) in [
+        (&["--objective", "gidd"][..], &["objective.kind", "\"masked\"", "\"sedd\"", "process.kind = \"mask\""][..]),
+        (&["--process", "uniform", "--objective", "block"], &["objective.kind", "\"uniform\"", "\"d3pm\""]),
+        (&["--process", "hybrid", "--schedule", "cosine"], &["process.schedule", "hybrid(p_uniform, gamma)"]),
+        (&["--objective", "d3pm", "--set", "objective.steps=0"], &["objective.steps", "1 to"]),
+        (&["--objective", "d3pm", "--set", "objective.lamda=0.1"], &["lamda", "galatea config init"]),
+        (
+            &["--objective", "block", "--len", "16", "--set", "objective.size=5"],
+            &["objective.size", "divisor of the 16"],
+        ),
+        (&["--objective", "noise"], &["noise", "possible values", "diffusion-lm"]),
+    ] {
+        fails(dir.path(), &with(&train(&["--out", "run"]), extra), 2, parts);
+    }
+    assert!(!dir.path().join("run").exists());
+}
+
+#[test]
+fn every_loss_trains_is_measured_and_writes() {
+    for extra in [
+        &["--objective", "sedd"][..],
+        &["--process", "uniform", "--objective", "sedd"],
+        &["--process", "uniform", "--objective", "d3pm"],
+        &["--process", "hybrid"],
+        &["--objective", "flow"],
+        &["--objective", "block", "--len", "12", "--set", "objective.size=4"],
+    ] {
+        let dir = trained(extra);
+        let measured = json(dir.path(), &["eval", "--model", "run", "--rows", "8", "--json"]);
+        assert!(measured["nats_per_token"].as_f64().is_some_and(f64::is_finite), "{extra:?}: {measured}");
+        for sampler in ["auto", "ancestral"] {
+            let sample = ["sample", "--model", "run", "--seed", "1", "--steps", "4", "--sampler", sampler];
+            let written = succeeds(dir.path(), &sample);
+            assert!(written.ends_with('\n'), "{extra:?} with {sampler}: {written}");
+        }
+        let scores = extra.contains(&"uniform") && extra.contains(&"sedd");
+        let cold = ["sample", "--model", "run", "--seed", "1", "--temperature", "0.5"];
+        if scores {
+            fails(dir.path(), &cold, 2, &["temperature", "ratios"]);
+        } else {
+            succeeds(dir.path(), &cold);
+        }
+    }
+}
