@@ -85,7 +85,9 @@ const MEANINGS: [(&str, &str); 53] = [
     ("tokenizer.vocab", "size of the vocabulary, for words and bpe"),
     (
         "model.kind",
-        "\"encoder\", \"dit\" (keys: d_model, layers, heads, cond_dim, time_conditioning, told, dropout), or \"llama\" (keys: d_model, \
+        "\"encoder\", \"dit\" (keys: d_model, layers, heads, cond_dim, time_conditioning, told, dropout); on embeddings \"diffusion-lm\" \
+         (keys: d_embed, d_model, layers, heads, d_ff, time_features, tied, logits, dropout) and \"plaid\" (keys: d_model, layers, heads, \
+         d_embed, condition, width_mult); or \"llama\" (keys: d_model, \
          layers, heads, kv_heads, d_head, d_ff, rope_theta, norm_eps, qkv_bias, qk_norm, naming, dropout)",
     ),
     ("model.d_model", "width"),
@@ -109,7 +111,7 @@ const MEANINGS: [(&str, &str); 53] = [
     ("process.schedule", "the noise schedule; empty for the process's own"),
     (
         "objective.kind",
-        "the loss; mask: \"masked\", \"d3pm\" (steps, lambda), \"sedd\", \"flow\", \"block\" (size, low, high); uniform: \"uniform\", \"d3pm\", \"sedd\", \"flow\"; hybrid: \"gidd\" (weighting, most); gaussian: \"diffusion-lm\"",
+        "the loss; mask: \"masked\", \"d3pm\" (steps, lambda), \"sedd\", \"flow\", \"block\" (size, low, high); uniform: \"uniform\", \"d3pm\", \"sedd\", \"flow\"; hybrid: \"gidd\" (weighting, most); gaussian: \"diffusion-lm\", \"plaid\" (self_condition, gamma_0, gamma_1, hidden, schedule_lr, prior_warmup), \"cdcd\" (self_condition, t_min, t_max, bins, schedule_lr)",
     ),
     ("objective.steps", "steps of the chain whose bound is trained; 0: continuous time"),
     ("training.batch", "rows a micro-batch"),
