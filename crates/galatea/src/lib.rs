@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+pub mod systems;
+
 pub use galatea_autograd as autograd;
 pub use galatea_kernels as kernels;
 pub use galatea_models as models;
