@@ -1,5 +1,9 @@
 //! Samplers under perfect denoisers: what is wrong in their texts is the sampler's doing alone.
 
+mod chain;
+mod families;
+mod noisy;
+
 use std::collections::HashMap;
 use std::f64::consts::LN_2;
 
@@ -96,27 +100,14 @@ fn one_word_per_pass_in_random_order_draws_the_exact_law() {
     let language = StoryLanguage::new(Level::One);
     let n = 600;
     let sample = unmask(&language, &Fixed::none(1, 48), Selection::Quota { passes: 48 }, Score::Random, n);
-    assert_eq!((sample.valid(&language), sample.calls.round()), (1.0, 48.0));
+    assert_eq!(sample.calls.round(), 48.0);
 
     let surprise: Vec<f64> = sample.documents.iter().map(|x| -language.log_prob(x)).collect();
     let mean = surprise.iter().sum::<f64>() / f64::from(n);
     let error = (surprise.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / f64::from(n - 1) / f64::from(n)).sqrt();
     assert!((mean - language.entropy()).abs() < 4.0 * error, "{mean} +- {error}, {}", language.entropy());
 
-    // The numbers and the reply, in 28 cells of two words each.
-    let numbers = ["zero", "one", "two", "three", "four", "five"];
-    let mut law = HashMap::new();
-    for has in 2..=5 {
-        for asked in 1..=has {
-            for (reply, p) in [("never", 0.25), ("sorry", 0.15), ("gladly", 0.4), ("surely", 0.2)] {
-                let left = if p == 0.4 || p == 0.2 { has - asked } else { has };
-                let cell = vec![numbers[has], numbers[asked], reply, numbers[left]];
-                law.insert(cell, p / 4.0 / has as f64);
-            }
-        }
-    }
-    assert!((law.values().sum::<f64>() - 1.0).abs() < 1e-12);
-    assert_chi_square(&law, sample.documents.iter().map(|x| words(&language, x, &[12, 19, 26, 35])));
+    families::assert_exact(&language, &sample);
 }
 
 #[test]
@@ -124,11 +115,7 @@ fn ancestral_samples_follow_the_law_of_the_animals() {
     let language = StoryLanguage::new(Level::One);
     let sample = ancestral(&language, Limit::Mask(language.mask()), Reading::Posterior, 200, 300);
     assert!(sample.valid(&language) > 0.93, "{}", sample.valid(&language));
-    let pairs =
-        ["mole hole", "snail pail", "lamb pram", "moth cloth", "deer pier", "duck truck", "bee tree", "toad road"];
-    let law = pairs.iter().map(|pair| (pair.split(' ').collect(), 0.125)).collect();
-    let whole = sample.documents.iter().filter(|x| language.is_grammatical(x));
-    assert_chi_square(&law, whole.map(|x| words(&language, x, &[6, 47])));
+    families::assert_animals(&language, &sample);
 }
 
 /// Level three, 80 texts: 24 passes of two words by rank break almost every text although the denoiser is perfect;
