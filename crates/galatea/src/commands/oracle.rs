@@ -4,6 +4,7 @@ mod exact;
 mod law;
 mod orders;
 pub(super) mod price;
+mod rule;
 mod surest;
 
 use crate::ui::out;
@@ -29,7 +30,7 @@ Examples:
   galatea oracle                      what a perfect network knows of a short story
   galatea oracle --level 3            96 templates instead of one
   galatea oracle --example sudoku     288 grids of 4 x 4 instead of stories
-  galatea oracle --orders             every order of deciding positions, at 4 to 48 passes
+  galatea oracle --orders             every order and family of samplers, at 4 to 48 passes
   galatea oracle --samples 1000 --json")]
 pub(crate) struct Args {
     /// Level of the story language: 1 to 3, from one template and small numbers to 96 templates
@@ -41,7 +42,7 @@ pub(crate) struct Args {
     /// Texts written with each sampler; more make the shares of valid ones more precise
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     samples: u32,
-    /// Compare every order of deciding positions instead, each in several numbers of passes
+    /// Compare every order of deciding positions and every family of samplers instead, each in several numbers of passes
     #[arg(long)]
     orders: bool,
     /// Seed of everything that is drawn

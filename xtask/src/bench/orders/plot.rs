@@ -1,4 +1,6 @@
 //! What is lost against how often the network is asked: a panel for the divergence, one for the share of valid texts.
+//!
+//! Samplers whose divergence has no sum (they revise, or their noise is uniform) are in the second panel only, with dashes.
 
 use super::super::panel::{GRID, style, to};
 use super::Row;
@@ -10,14 +12,16 @@ use plotters::prelude::{
     BLACK, Circle, Color, DrawingArea, IntoDrawingArea, IntoLogRange, PathElement, RGBColor, Ranged, SVGBackend,
     Text as Word, WHITE,
 };
-use plotters::series::LineSeries;
+use plotters::series::{DashedLineSeries, LineSeries};
 use plotters::style::text_anchor::{HPos, VPos};
 use std::error::Error;
 
 /// Pixels of a panel, of the title above both, and of the legend beside them.
 const PANEL: (u32, u32) = (460, 440);
 const TITLE: u32 = 40;
-const LEGEND: u32 = 190;
+const LEGEND: u32 = 210;
+/// From one line of the legend to the next.
+const LEGEND_LINE: i32 = 20;
 
 const COLORS: [RGBColor; 10] = [
     RGBColor(31, 119, 180),
@@ -46,6 +50,8 @@ pub(super) fn panels(rows: &[Row]) -> Result<String> {
 struct Line<'a> {
     name: &'a str,
     color: RGBColor,
+    /// No divergence is known.
+    dashed: bool,
     rows: Vec<&'a Row>,
 }
 
@@ -55,10 +61,18 @@ fn lines(rows: &[Row]) -> Vec<Line<'_>> {
         if let Some(line) = lines.iter_mut().find(|line| line.name == row.order) {
             line.rows.push(row);
         } else {
-            let color = COLORS[lines.len() % COLORS.len()];
-            lines.push(Line { name: &row.order, color, rows: vec![row] });
+            lines.push(Line { name: &row.order, color: BLACK, dashed: false, rows: vec![row] });
         }
     }
+    // Each kind of line has the colours for itself.
+    let mut used = [0; 2];
+    for line in &mut lines {
+        line.dashed = line.rows.iter().all(|row| row.kl.is_none());
+        let used = &mut used[usize::from(line.dashed)];
+        line.color = COLORS[*used % COLORS.len()];
+        *used += 1;
+    }
+    lines.sort_by_key(|line| line.dashed);
     lines.iter_mut().for_each(|line| line.rows.sort_by(|a, b| a.passes.total_cmp(&b.passes)));
     lines
 }
@@ -68,7 +82,7 @@ fn draw(svg: &mut String, rows: &[Row]) -> Result<(), Box<dyn Error>> {
     let size = (2 * PANEL.0 + LEGEND, PANEL.1 + TITLE);
     let area = SVGBackend::with_string(svg, size).into_drawing_area();
     area.fill(&WHITE)?;
-    let title = "orders of deciding positions, a network that makes no mistake";
+    let title = "ways to write a text with a network that makes no mistake; dashed: no divergence is known";
     area.draw(&Word::new(title, (16, 12), style(18, HPos::Left, VPos::Top)))?;
     let (_, below) = area.split_vertically(TITLE);
     let (left, right) = below.split_horizontally(2 * PANEL.0);
@@ -87,8 +101,11 @@ fn draw(svg: &mut String, rows: &[Row]) -> Result<(), Box<dyn Error>> {
     let ticks = [0.0, 0.25, 0.5, 0.75, 1.0].map(|tick| (tick, format!("{:.0}", 100.0 * tick)));
     panel(&panels[1], "texts of the source, per cent", &lines, 0.0..1.02, &ticks, |row| Some(row.valid))?;
     for (i, line) in lines.iter().enumerate() {
-        let y = 60 + 24 * i as i32;
-        right.draw(&PathElement::new([(0, y), (26, y)], line.color.stroke_width(2)))?;
+        let y = 20 + LEGEND_LINE * i as i32;
+        let strokes: &[_] = if line.dashed { &[(0, 7), (10, 17), (20, 26)] } else { &[(0, 26)] };
+        for &(from, to) in strokes {
+            right.draw(&PathElement::new([(from, y), (to, y)], line.color.stroke_width(2)))?;
+        }
         right.draw(&Word::new(line.name.to_owned(), (32, y), style(13, HPos::Left, VPos::Center)))?;
     }
     area.present()?;
@@ -131,7 +148,11 @@ where
     for line in lines {
         let points: Vec<(f64, f64)> = line.rows.iter().filter_map(|row| Some((row.passes, value(row)?))).collect();
         chart.draw_series(points.iter().map(|&place| Circle::new(place, 3, line.color.filled())))?;
-        chart.draw_series(LineSeries::new(points, line.color.stroke_width(2)))?;
+        if line.dashed {
+            chart.draw_series(DashedLineSeries::new(points, 7, 4, line.color.stroke_width(2)))?;
+        } else {
+            chart.draw_series(LineSeries::new(points, line.color.stroke_width(2)))?;
+        }
     }
     let place = chart.plotting_area().map_coordinate(&((left * right).sqrt(), bottom));
     let below = (place.0, place.1 + 24);
@@ -150,6 +171,9 @@ mod tests {
             assert!(svg.contains(part), "{part} in {svg}");
         }
         assert!(!svg.contains("NaN"), "{svg}");
+        let rows = super::super::rows(&super::super::example());
+        let dashed: Vec<bool> = lines(&rows).iter().map(|line| line.dashed).collect();
+        assert_eq!(dashed, [false, true]);
         assert!(panels(&[]).expect("an empty plot is one").contains("</svg>"));
     }
 }

@@ -7,7 +7,7 @@
 
 use super::price::Rule;
 use super::surest::{Keep, Pass, pass};
-use galatea_processes::{Categorical, Denoiser, Limit};
+use galatea_processes::Denoiser;
 use galatea_random::Philox;
 use galatea_samplers::{At, Draws, Fixed, Keyed, Score, Selection, quota, row_stats, stream};
 use galatea_text::language::{Contradiction, Error, ExactDenoiser, ExactModel};
@@ -34,7 +34,6 @@ pub(super) fn log_likelihood<M: ExactModel>(
 /// ln of the probability of one path to x, over that of having been chosen.
 fn along<M: ExactModel>(model: &M, rule: Rule, x: &[u32], seed: u64, path: u32) -> anyhow::Result<f64> {
     let (len, vocab) = (model.len(), model.vocab());
-    let process = Categorical::new(vocab + 1, Limit::Mask(vocab as u32))?;
     let seen = Arc::new(Mutex::new(Seen { x: x.to_vec(), mask: vocab as u32, ..Seen::default() }));
     let exact = ExactDenoiser::masked(model).on_contradiction(Contradiction::Fail);
     let denoiser = Watched { exact, seen: Arc::clone(&seen) };
@@ -44,7 +43,7 @@ fn along<M: ExactModel>(model: &M, rule: Rule, x: &[u32], seed: u64, path: u32) 
         keep: keep(rule, len),
         rng: Philox::new(seed, PATHS, 0, path),
     };
-    let sampler = rule.sampler(denoiser, process, Fixed::none(1, len), (seed, path), Box::new(draws))?;
+    let sampler = rule.sampler(denoiser, rule.process(vocab)?, Fixed::none(1, len), (seed, path), Box::new(draws))?;
     let mut log_q = 0.0;
     for canvas in sampler {
         let canvas = canvas.map_err(|failure| anyhow::anyhow!("{failure}"))?;
@@ -221,11 +220,12 @@ mod tests {
     #[test]
     fn one_at_a_time_has_the_law_of_the_source() {
         let model = chain(5);
-        for score in [Score::Random, Score::Entropy, Score::Margin, Score::LeftToRight] {
-            let rule = Rule::Unmasking(Selection::Quota { passes: 5 }, score);
+        let each = |score| Rule::Unmasking(Selection::Quota { passes: 5 }, score);
+        let scores = [Score::Random, Score::Entropy, Score::Margin, Score::LeftToRight];
+        for rule in scores.map(each).into_iter().chain([Rule::FirstHitting]) {
             for (n, x) in texts(5).enumerate().step_by(7) {
                 let log_q = log_likelihood(&model, rule, &x, (2, n as u32), 1).expect("a path");
-                assert!((log_q - model.log_prob(&x)).abs() < 1e-5, "{score:?}");
+                assert!((log_q - model.log_prob(&x)).abs() < 1e-5, "{rule:?}");
             }
         }
     }

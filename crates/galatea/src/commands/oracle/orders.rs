@@ -1,7 +1,8 @@
 //! `galatea oracle --orders`: every order at several numbers of passes, with a network that makes no mistake.
 
 use super::exact::Estimate;
-use super::price::{Price, Rule, bounded, divergence, order, price};
+use super::price::{Price, Rule, bounded, divergence, price};
+use super::rule::{Back, Way, order};
 use crate::ui::{out, progress};
 use galatea_samplers::{Score, Selection};
 use galatea_text::language::ExactModel;
@@ -12,6 +13,9 @@ const PASSES: [usize; 5] = [4, 8, 16, 32, 48];
 /// Paths to a text where draws that are thrown away must be summed over. The logarithm of a mean of few is too small, so the
 /// divergence is an upper bound there: four times as many paths took one bit of thirty off.
 const PATHS: u32 = 8;
+
+/// A step and a sweep over four positions count as two passes.
+const CORRECTED: Way = Way::Corrected(4);
 
 /// A family of rules that differ in how many passes they take.
 struct Order {
@@ -27,6 +31,8 @@ fn orders() -> Vec<Order> {
     let likely = |selection| Rule::Unmasking(selection, Score::Confidence);
     let threshold = |least| likely(Selection::Threshold { least, slack: 0.0 });
     let factor = |factor| likely(Selection::Factor { factor });
+    let back = |back: Back| passes(back.name(), &|steps| Rule::Remasking(back, steps));
+    let uniform = |way: Way| passes(way.name(), &|steps| Rule::Uniform(way, steps));
     let gaps = |high| likely(Selection::Hierarchy { high, low: None });
     vec![
         passes("ancestral", &Rule::Ancestral),
@@ -39,14 +45,34 @@ fn orders() -> Vec<Order> {
         adaptive("factor", [4.0, 2.0, 1.0, 0.5, 0.1].map(factor).to_vec()),
         adaptive("best of each gap", [0.3, 0.6, 0.9].map(gaps).to_vec()),
         adaptive("entropy bound", [4.0, 2.0, 1.0, 0.3, 0.1, 0.0].map(bounded).to_vec()),
+        adaptive("first hitting", vec![Rule::FirstHitting]),
+        back(Back::Cap(0.02)),
+        back(Back::Rescale(0.02)),
+        back(Back::Loop(0.02)),
+        uniform(Way::Posterior),
+        passes(CORRECTED.name(), &|passes| Rule::Uniform(CORRECTED, passes / 2)),
+        uniform(Way::Tweedie),
+        uniform(Way::Euler),
+        uniform(Way::Flow),
+        passes("refining", &Rule::Refining),
     ]
+}
+
+/// How many paths the divergence of a rule needs; `None` where draws that are lost decide in a way that has no sum here.
+fn paths(rule: Rule) -> Option<u32> {
+    match rule {
+        Rule::Unmasking(Selection::Hierarchy { .. }, _) => None,
+        Rule::Unmasking(_, Score::Confidence) => Some(PATHS),
+        Rule::Unmasking(..) | Rule::Ancestral(_) | Rule::FirstHitting => Some(1),
+        Rule::Remasking(..) | Rule::Uniform(..) | Rule::Refining(_) => None,
+    }
 }
 
 /// One row of the table.
 struct Row {
     order: &'static str,
     price: Price,
-    /// `None` where draws that are thrown away decide in a way that has no sum here.
+    /// `None` where [`paths`] is.
     kl: Option<Estimate>,
     /// Whether `kl` is an upper bound.
     bound: bool,
@@ -61,10 +87,8 @@ pub(super) fn tell<M: ExactModel>(model: &M, title: &str, samples: u32, seed: u6
     for Order { name, rules } in orders {
         for rule in rules {
             let price = price(model, rule, samples, seed)?;
-            let summed = !matches!(rule, Rule::Unmasking(Selection::Hierarchy { .. }, _));
-            let bound = matches!(rule, Rule::Unmasking(_, Score::Confidence));
-            let paths = if bound { PATHS } else { 1 };
-            let kl = summed.then(|| divergence(model, rule, samples, (paths, seed))).transpose()?;
+            let (paths, bound) = (paths(rule), matches!(rule, Rule::Unmasking(_, Score::Confidence)));
+            let kl = paths.map(|paths| divergence(model, rule, samples, (paths, seed))).transpose()?;
             rows.push(Row { order: name, price, kl, bound });
             bar.inc(1);
         }

@@ -1,34 +1,12 @@
 //! The price of parallelism: what each way to choose positions costs, with a network that makes no mistake.
 
 use super::law::log_likelihood;
-use galatea_processes::{Categorical, Denoiser, Limit};
+pub(in crate::commands) use super::rule::{Rule, bounded, surest};
 use galatea_random::Philox;
-use galatea_samplers::{
-    Ancestral, AncestralOptions, Draws, Filter, Fixed, Keyed, Levels, Sampler, Score, Selection, TimeDependence,
-    Unmasking, UnmaskingOptions,
-};
-use galatea_schedules::{Linear, grid};
+use galatea_samplers::{Fixed, Keyed};
+use galatea_schedules::Linear;
 use galatea_text::language::{Contradiction, ExactDenoiser, ExactModel};
 use std::f64::consts::LN_2;
-
-/// A way to write a text.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(in crate::commands) enum Rule {
-    /// The posterior along this many even steps.
-    Ancestral(usize),
-    /// Positions by rank.
-    Unmasking(Selection, Score),
-}
-
-/// As many words a pass as `passes` asks for, the surest first.
-pub(in crate::commands) const fn surest(passes: usize) -> Rule {
-    Rule::Unmasking(Selection::Quota { passes }, Score::Entropy)
-}
-
-/// As many words as keep their joint entropy within `gamma` nats.
-pub(in crate::commands) const fn bounded(gamma: f64) -> Rule {
-    Rule::Unmasking(Selection::EntropyBound { gamma }, Score::Entropy)
-}
 
 /// What a rule costs.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,72 +22,18 @@ pub(in crate::commands) struct Price {
     pub(in crate::commands) bits: f64,
 }
 
-/// A sampler of any kind.
-pub(super) type Any<'a, E> =
-    Box<dyn Sampler<Item = Result<galatea_samplers::Canvas, galatea_samplers::Failure<E>>, DenoiserError = E> + 'a>;
-
-impl Rule {
-    pub(in crate::commands) fn name(self) -> String {
-        match self {
-            Rule::Ancestral(steps) => format!("ancestral, {steps} steps"),
-            Rule::Unmasking(Selection::Quota { passes }, score) => format!("{}, {passes} passes", order(score)),
-            Rule::Unmasking(Selection::Threshold { least, .. }, score) => format!("{} above {least}", order(score)),
-            Rule::Unmasking(Selection::Factor { factor }, _) => format!("factor {factor}"),
-            Rule::Unmasking(Selection::EntropyBound { gamma }, _) => format!("entropy bound {gamma} nats"),
-            Rule::Unmasking(Selection::Hierarchy { high, .. }, _) => format!("best of each gap, all above {high}"),
-            Rule::Unmasking(Selection::Share { passes, .. }, score) => format!("{}, {passes} shares", order(score)),
-            Rule::Unmasking(Selection::Bernoulli { passes, .. }, _) => format!("coins, {passes} passes"),
-        }
+/// One text of `rule`, and how often the network was asked for it.
+fn write<M: ExactModel>(rule: Rule, model: &M, seed: u64, number: u32) -> anyhow::Result<(Vec<u32>, usize)> {
+    let (len, vocab) = (model.len(), model.vocab());
+    let denoiser = ExactDenoiser::new(model, rule.limit(vocab), Linear).reading(rule.reading());
+    let denoiser = denoiser.on_contradiction(Contradiction::Prior);
+    let draws = Box::new(Keyed::new(seed, number, (1, len))?);
+    let mut sampler = rule.sampler(denoiser, rule.process(vocab)?, Fixed::none(1, len), (seed, number), draws)?;
+    while let Some(step) = sampler.advance() {
+        step?;
     }
-
-    /// The sampler of text number `number`.
-    pub(super) fn sampler<'a, D: Denoiser + 'a>(
-        self,
-        denoiser: D,
-        process: Categorical,
-        fixed: Fixed,
-        (seed, first_sample): (u64, u32),
-        draws: Box<dyn Draws>,
-    ) -> anyhow::Result<Any<'a, D::Error>> {
-        Ok(match self {
-            Rule::Unmasking(selection, score) => {
-                let filter = Filter::default();
-                let options = UnmaskingOptions { seed, first_sample, filter, selection, score, ..Default::default() };
-                Box::new(Unmasking::with_draws(denoiser, process, fixed, options, draws)?)
-            }
-            Rule::Ancestral(steps) => {
-                let levels = Levels::new(&Linear, &grid::uniform(steps))?;
-                let time = TimeDependence::Free;
-                let options = AncestralOptions { seed, first_sample, time, ..AncestralOptions::default() };
-                Box::new(Ancestral::with_draws(denoiser, process, levels, fixed, options, draws)?)
-            }
-        })
-    }
-
-    /// One text, and how often the network was asked for it.
-    fn write<M: ExactModel>(self, model: &M, seed: u64, number: u32) -> anyhow::Result<(Vec<u32>, usize)> {
-        let (len, vocab) = (model.len(), model.vocab());
-        let process = Categorical::new(vocab + 1, Limit::Mask(vocab as u32))?;
-        let denoiser = ExactDenoiser::masked(model).on_contradiction(Contradiction::Prior);
-        let draws = Box::new(Keyed::new(seed, number, (1, len))?);
-        let mut sampler = self.sampler(denoiser, process, Fixed::none(1, len), (seed, number), draws)?;
-        for canvas in &mut sampler {
-            canvas?;
-        }
-        let canvas = sampler.canvas();
-        Ok((canvas.ids.row(0).to_vec(), canvas.calls))
-    }
-}
-
-/// The words of the table for an order.
-pub(super) fn order(score: Score) -> &'static str {
-    match score {
-        Score::Confidence => "likeliest draw first",
-        Score::Margin => "largest margin first",
-        Score::Entropy => "least entropy first",
-        Score::Random => "at random",
-        Score::LeftToRight => "left to right",
-    }
+    let canvas = sampler.canvas();
+    Ok((canvas.ids.row(0).to_vec(), canvas.calls))
 }
 
 /// The price of `rule`, from `samples` texts.
@@ -121,7 +45,7 @@ pub(in crate::commands) fn price<M: ExactModel>(
 ) -> anyhow::Result<Price> {
     let (mut passes, mut valid, mut bits) = (0.0, 0.0, 0.0);
     for number in 0..samples {
-        let (x, calls) = rule.write(model, seed, number)?;
+        let (x, calls) = write(rule, model, seed, number)?;
         passes += calls as f64;
         let log_p = model.log_prob(&x);
         if log_p.is_finite() {
@@ -152,6 +76,7 @@ pub(super) fn divergence<M: ExactModel>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::rule::{Back, Way};
     use super::*;
     use galatea_text::language::Sudoku4;
 
@@ -168,6 +93,29 @@ mod tests {
         assert_eq!((all.valid, all.passes), (0.0, 1.0));
         let kl = divergence(&sudoku, surest(1), 10, (1, 3)).expect("a divergence");
         assert!((kl.mean - (32.0 - 288f64.log2())).abs() < 1e-4, "{kl:?}");
+    }
+
+    /// First hitting is exact; enough steps of uniform noise come close to it, and of few steps correctors make more.
+    #[test]
+    fn other_families_write_what_they_should() {
+        let sudoku = Sudoku4::new();
+        let first = price(&sudoku, Rule::FirstHitting, 30, 5).expect("a price");
+        assert_eq!((first.valid, first.passes), (1.0, 16.0));
+        let kl = divergence(&sudoku, Rule::FirstHitting, 10, (1, 5)).expect("a divergence");
+        assert!(kl.mean.abs() < 1e-4, "{kl:?}");
+        for way in [Way::Posterior, Way::Tweedie, Way::Euler, Way::Flow] {
+            let [few, many] = [3, 48].map(|steps| price(&sudoku, Rule::Uniform(way, steps), 60, 5).expect("a price"));
+            assert_eq!(many.passes, 48.0, "{way:?}");
+            assert!(many.valid > 0.7 && few.valid < many.valid, "{way:?}: {few:?} {many:?}");
+        }
+        let corrected = price(&sudoku, Rule::Uniform(Way::Corrected(2), 24), 60, 5).expect("a price");
+        assert_eq!(corrected.passes, 48.0);
+        for back in [Back::Cap(0.02), Back::Rescale(0.02), Back::Loop(0.02)] {
+            let price = price(&sudoku, Rule::Remasking(back, 48), 60, 5).expect("a price");
+            assert!(price.valid > 0.3 && price.passes <= 48.0, "{back:?}: {price:?}");
+        }
+        let refined = price(&sudoku, Rule::Refining(48), 30, 5).expect("a price");
+        assert!(refined.passes <= 48.0 && refined.valid > 0.5, "{refined:?}");
     }
 
     #[test]
