@@ -234,7 +234,7 @@ impl Corpus {
     }
 
     /// The first `count` rows of the validation split, fewer if it has fewer.
-    pub(crate) fn validation(&self, count: usize) -> Vec<u32> {
+    pub fn validation(&self, count: usize) -> Vec<u32> {
         match &self.source {
             Source::Language => {
                 let mut rows = vec![0; count * self.len];

@@ -61,6 +61,14 @@ pub enum Error {
         "a temperature and top-p change the probabilities of clean tokens, and this model gives ratios of noisy ones: leave them out"
     )]
     Scores,
+    /// A likelihood by masking, for a model that does not fill masks of whole texts.
+    #[error(
+        "a likelihood by masking needs a masked model of whole texts, and this one is {found}: measure its bound instead"
+    )]
+    Unmasked {
+        /// What it is.
+        found: &'static str,
+    },
     /// The machine.
     #[error(transparent)]
     Machine(#[from] galatea_kernels::cpu::CpuError),
@@ -117,7 +125,7 @@ impl Error {
     pub fn is_usage(&self) -> bool {
         match self {
             Error::Toml { .. } | Error::Config { .. } | Error::Schedule { .. } => true,
-            Error::Refused(_) | Error::Order { .. } | Error::Scores => true,
+            Error::Refused(_) | Error::Order { .. } | Error::Scores | Error::Unmasked { .. } => true,
             Error::Model(galatea_models::Error::Config { .. }) => true,
             Error::Model(_)
             | Error::Text(_)

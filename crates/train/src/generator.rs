@@ -11,6 +11,7 @@ use galatea_kernels::cpu::CpuError;
 use galatea_models::plaid::Gamma;
 use galatea_models::{BlockDenoiser, NetDenoiser, NetEmbeddingDenoiser, NetPlaid};
 use galatea_processes::{Categorical, Limit, Variance};
+use galatea_samplers::evaluate::{Estimate, LikelihoodOptions, masked_likelihood};
 use galatea_samplers::{
     Ancestral, AncestralOptions, Blocks, Canvas, Clamp, Embedding, EmbeddingOptions, Failure, Filter, Fixed, Level,
     Levels, Method, Output, Rule, Sampler, Score, Selection, Steps, TimeDependence, Unmasking, UnmaskingOptions,
@@ -333,6 +334,31 @@ impl Generator {
         };
         let ids = canvas.ids.outer_iter().map(|row| row.to_vec()).collect();
         Ok(Outcome { ids, passes: canvas.calls, seconds: begin.elapsed().as_secs_f64() })
+    }
+
+    /// Estimates -log p of a row in nats by masking random parts of it, in `calls` passes of a batch each.
+    ///
+    /// # Errors
+    /// [`Error::Unmasked`] for a model of another process or of blocks, [`Error::Refused`] for a token that it does not know,
+    /// or if the network fails.
+    ///
+    /// # Source
+    /// [`masked_likelihood`].
+    pub fn likelihood(&mut self, row: &[u32], calls: usize, seed: u64) -> Result<Estimate, Error> {
+        let (ids, batch) = ((self.objective.network_vocab(), self.objective.mask()), self.batch);
+        let net = match (&mut self.net, self.objective.kind) {
+            (Net::Tokens(net), ProcessKind::Mask) => net,
+            (Net::Tokens(_), _) => return Err(Error::Unmasked { found: "one of uniform or hybrid noise" }),
+            (Net::Blocks(..), _) => return Err(Error::Unmasked { found: "one of blocks" }),
+            (Net::Embeddings(_) | Net::Unit(..), _) => return Err(Error::Unmasked { found: "a Gaussian one" }),
+        };
+        let positions: Vec<usize> = (0..row.len()).collect();
+        let options = LikelihoodOptions { seed, calls, batch };
+        masked_likelihood(net, ids, row, &positions, &options).map_err(|failure| match failure {
+            Failure::Denoiser(error) => Error::Machine(error),
+            Failure::Refused(error) => Error::Refused(error),
+            other => Error::Sampling(other.to_string()),
+        })
     }
 
     fn fixed(&self, tokens: &[Option<u32>]) -> Result<Fixed, Error> {

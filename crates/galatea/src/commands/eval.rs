@@ -1,4 +1,6 @@
-//! `galatea eval`: how many bits a text costs under a model.
+//! `galatea eval`: how many bits a text costs under a model, and what its own texts are worth.
+
+mod written;
 
 use crate::failure::Usage;
 use crate::settings::{self, Settings, path_value};
@@ -15,6 +17,8 @@ Examples:
   galatea eval --model runs/mine                        the held-out part of its own text
   galatea eval --model runs/mine --data other.txt       the held-out part of another text
   galatea eval --model runs/mine --rows 4096 --times 16 --json
+  galatea eval --model runs/mine --samples 200                 its own texts: entropy, repetition, grammar
+  galatea eval --model runs/mine --likelihood --rows 64        -log p of held-out rows by masking parts of them
 
 What is measured is an upper bound on -log p (the NELBO), under the averaged parameters: an average over drawn times, so it \
 comes with a standard error. Bits per character do not depend on the tokenizer and can be compared across models.")]
@@ -31,12 +35,24 @@ pub(crate) struct Args {
     /// Times drawn for every row [default: as in training]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
     times: Option<u32>,
+    /// Measure this many texts that the model writes, instead of held-out rows
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000), conflicts_with_all = ["data", "rows", "times", "likelihood"])]
+    samples: Option<u32>,
+    /// Measure -log p of held-out rows by masking random parts of them (masked models)
+    #[arg(long)]
+    likelihood: bool,
+    /// Seed of the texts and of what is masked
+    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    seed: u64,
     /// Print one JSON object instead of lines
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    if let Some(samples) = args.samples {
+        return written::samples(&args.model, samples as usize, args.seed, args.json);
+    }
     let trained = settings::of_checkpoint(&args.model)?;
     let mut settings = Settings::of(&trained);
     if let Some(path) = &args.data {
@@ -52,6 +68,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let config = settings.config()?;
     let layout = config.data.layout;
     let mut run = Run::resume_with(config, &args.model)?;
+    if args.likelihood {
+        let rows = run.config().training.eval_rows;
+        return written::likelihood(&run, &args.model, (rows, args.times.unwrap_or(8) as usize), args.seed, args.json);
+    }
     let e = run.evaluate()?;
     if args.json {
         return out::json(&figures(&e, json!({"model": args.model, "step": run.step_number()})));

@@ -221,6 +221,17 @@ fn train_sample_infill_eval_inspect() {
     for key in ["nats_per_token", "bits_per_character", "nelbo_bits_per_document", "standard_error_bits"] {
         assert!(measured[key].as_f64().is_some_and(|x| x.is_finite() && x > 0.0), "{key}: {measured}");
     }
+    let written = json(root, &["eval", "--model", "run", "--samples", "20", "--json"]);
+    assert!(written["sample_entropy_nats"].as_f64().is_some_and(|x| x > 0.0), "{written}");
+    assert!(written["distinct_share"].as_f64().is_some_and(|x| x > 0.0 && x <= 1.0), "{written}");
+    assert!(written.get("grammatical_share").is_none(), "nobody knows the grammar of a text: {written}");
+    assert!(succeeds(root, &["eval", "--model", "run", "--samples", "2"]).contains("sample entropy"));
+    let masked = json(root, &["eval", "--model", "run", "--likelihood", "--rows", "4", "--json"]);
+    // One number in two ways: both are near the bound of a network that knows nothing yet.
+    let (by_masks, bound) = (&masked["likelihood_bits_per_document"], &measured["nelbo_bits_per_document"]);
+    let ratio = by_masks.as_f64().expect("a number") / bound.as_f64().expect("a number");
+    assert!((0.5..2.0).contains(&ratio), "{masked} {measured}");
+    fails(root, &["eval", "--model", "run", "--samples", "2", "--rows", "3"], 2, &["--samples", "--rows"]);
     let size = json(root, &["inspect", "--model", "run", "--json"]);
     assert!(
         size["parameters"].as_u64().is_some_and(|n| n > 1000) && size["flops"].as_u64().is_some_and(|n| n > 0),
@@ -374,12 +385,29 @@ fn every_process_trains_and_writes() {
         succeeds(dir.path(), &train(&["--process", process, "--out", process]));
         succeeds(dir.path(), &["sample", "--model", process, "--steps", "4", "--seed", "1"]);
         succeeds(dir.path(), &["eval", "--model", process]);
+        succeeds(dir.path(), &["eval", "--model", process, "--samples", "2"]);
+        fails(dir.path(), &["eval", "--model", process, "--likelihood"], 2, &["masked model", "bound"]);
         let filled =
             succeeds(dir.path(), &["infill", "--model", process, "--steps", "4", "--at", "1:hen", "--seed", "1"]);
         assert!(filled.starts_with("hen"), "{process}: {filled}");
         fails(dir.path(), &["sample", "--model", process, "--sampler", "confidence"], 2, &["confidence"]);
         succeeds(dir.path(), &["inspect", "--model", process]);
     }
+}
+
+#[test]
+fn stories_that_a_model_writes_are_judged_by_the_exact_law() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    succeeds(dir.path(), &with(&["train", "--data", "language", "--out", "run"], &TINY));
+    let eval = ["eval", "--model", "run", "--samples", "5", "--seed", "3", "--json"];
+    let judged = json(dir.path(), &eval);
+    assert_eq!(judged, json(dir.path(), &eval), "a seed is a sample");
+    let number = |key: &str| judged[key].as_f64();
+    assert!(number("grammatical_share").is_some_and(|x| (0.0..=1.0).contains(&x)), "{judged}");
+    assert!(number("entropy_bits_per_document").is_some_and(|x| (25.0..26.0).contains(&x)), "{judged}");
+    // After five steps nothing is grammatical, and nothing has no perplexity.
+    assert_eq!(number("grammatical_share") == Some(0.0), judged["bits_per_grammatical_text"].is_null(), "{judged}");
+    assert_eq!(judged["bits_per_grammatical_text"].is_null(), judged["generative_perplexity"].is_null(), "{judged}");
 }
 
 #[test]
