@@ -29,7 +29,7 @@ pub enum Selection {
         /// As in `Share`.
         t_min: f64,
     },
-    /// Every position with at least this score, and always those within `slack` of the best one.
+    /// Every position with at least this score, and always the best one, with those within a `slack` above 0 of it.
     Threshold {
         /// The least score.
         least: f64,
@@ -125,14 +125,15 @@ pub fn best(scores: &[f64], count: usize, chosen: &mut Vec<usize>) {
     chosen.truncate(count);
 }
 
-/// Every score of at least `least`, and always those within `slack` of the best.
+/// Every score of at least `least`, and always the best one with those within a `slack` above 0 of it.
 ///
 /// # Source
 /// Wu et al. (2025), "Fast-dLLM", section 3.3 (confidence-aware parallel decoding); dInfer, `parallel_strategy.py`.
 pub fn above(scores: &[f64], least: f64, slack: f64, chosen: &mut Vec<usize>) {
     rank(scores, chosen);
     let Some(&top) = chosen.first() else { return };
-    let least = least.min(scores[top] - slack);
+    // Without slack the best one goes alone where none is good enough, however many equal it.
+    let least = if slack > 0.0 { least.min(scores[top] - slack) } else { least };
     let count = chosen.iter().take_while(|&&k| scores[k] >= least).count();
     chosen.truncate(count.max(1));
 }

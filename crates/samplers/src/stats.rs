@@ -126,21 +126,25 @@ impl Sums {
         }
     }
 
-    /// Adds a turn whose numbers are at most `max`.
+    /// Adds a turn whose numbers are at most `max`, each lane's four in `f32`: all are below 1 or count ones.
     #[inline(always)]
     fn add(&mut self, chunk: &[f32; TURN], max: f32) {
+        let (mut n, mut s, mut w) = ([0.0f32; LANES], [0.0f32; LANES], [0.0f32; LANES]);
         for numbers in chunk.chunks_exact(LANES) {
             for (lane, &x) in numbers.iter().enumerate() {
                 let below = x - max;
                 // exp(-87) is the least normal float; what is below is 0, so that 0 times -inf never happens.
                 let counts = (below > -87.0) & (below < 0.0);
-                let equal = if below == 0.0 { 1.0 } else { 0.0 };
+                n[lane] += if below == 0.0 { 1.0 } else { 0.0 };
                 let below = if counts { below } else { 0.0 };
                 let weight = if counts { exp_f32(below) } else { 0.0 };
-                self.equal[lane] += equal;
-                self.weight[lane] += f64::from(weight);
-                self.weighted[lane] -= f64::from(below * weight);
+                s[lane] += weight;
+                w[lane] -= below * weight;
             }
+        }
+        let sums = [(&mut self.equal, n), (&mut self.weight, s), (&mut self.weighted, w)];
+        for (lanes, turn) in sums {
+            lanes.iter_mut().zip(turn).for_each(|(lane, x)| *lane += f64::from(x));
         }
     }
 }

@@ -30,7 +30,7 @@ pub struct LowEntropy {
     pub window: usize,
 }
 
-/// The options of [`Blockwise`].
+/// The options of [`Blockwise`](crate::Blockwise).
 #[derive(Clone, Debug, PartialEq)]
 pub struct BlockwiseOptions {
     /// The seed of every draw.

@@ -1,7 +1,7 @@
 //! The objectives as programs: corrupt, denoise, measure. One file an objective: its settings, its numbers at a time, and how it
 //! is recorded.
 //!
-//! The objectives on tokens are all one recording, [`tokens`]: a row is corrupted at the level of its time, and a loss that is a
+//! The objectives on tokens are all one recording, `tokens`: a row is corrupted at the level of its time, and a loss that is a
 //! weighted cross-entropy or a [`divergence`](galatea_processes::objectives::divergence) compares what the network says with x_0.
 //! They differ in a few numbers a row, which the host computes in f64 from the time.
 

@@ -13,40 +13,30 @@ use galatea_random::Philox;
 pub(super) enum Keep {
     /// This many.
     Count(usize),
-    /// Those of at least this probability; if there is none, the first and its equals.
+    /// Those of at least this probability, and always the first.
     Threshold(f64),
     /// The longest run with (n + 1)(1 - c) <= factor at the n-th, and always the first; a single one left over goes along.
     Factor(f64),
 }
 
 impl Keep {
-    /// If n may be kept whose last has the probability `last`: within which limits. `sorted` has the probabilities of all wanted
-    /// tokens, the largest first.
-    fn limits(self, n: usize, last: f64, sorted: &[f64]) -> Option<Limits> {
+    /// If n may be kept whose last has the probability `last`: what all others stay below. `sorted` has the probabilities of all
+    /// wanted tokens, the largest first.
+    fn ceiling(self, n: usize, last: f64, sorted: &[f64]) -> Option<f64> {
         let open = sorted.len();
-        let below = |ceiling| Limits { ceiling, most: f64::INFINITY };
         match self {
-            Keep::Count(count) => (n == count.min(open)).then_some(below(f64::INFINITY)),
-            Keep::Threshold(least) if last >= least => Some(below(least)),
-            Keep::Threshold(_) => Some(Limits { ceiling: last, most: last }),
+            Keep::Count(count) => (n == count.min(open)).then_some(f64::INFINITY),
+            Keep::Threshold(least) if last >= least => Some(least),
+            Keep::Threshold(_) => (n == 1).then_some(f64::INFINITY),
             Keep::Factor(factor) => {
                 let fits = |rank: usize, c: f64| rank == 1 || c >= 1.0 - factor / (rank + 1) as f64;
                 if n == open {
-                    return (n == 1 || fits(n - 1, sorted[n - 2])).then_some(below(f64::INFINITY));
+                    return (n == 1 || fits(n - 1, sorted[n - 2])).then_some(f64::INFINITY);
                 }
-                (n + 1 < open && fits(n, last)).then(|| below(1.0 - factor / (n + 2) as f64))
+                (n + 1 < open && fits(n, last)).then(|| 1.0 - factor / (n + 2) as f64)
             }
         }
     }
-}
-
-/// Bounds of the draws of a pass beside the rank of the last one kept.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Limits {
-    /// What is thrown away stays below this.
-    ceiling: f64,
-    /// What is kept is at most this.
-    most: f64,
 }
 
 /// What may come of a pass: the sum over all sets, and one set drawn with its share of the sum.
@@ -73,17 +63,17 @@ pub(super) fn pass(keep: Keep, p: &[&[f64]], wanted: &[u32], rng: &mut Philox) -
     let mut total = 0.0;
     for (last, &least) in c.iter().enumerate() {
         for n in 1..=open {
-            let Some(limits) = keep.limits(n, least, &sorted) else { continue };
-            let weight = ranks.ways(last, n, limits).total;
+            let Some(ceiling) = keep.ceiling(n, least, &sorted) else { continue };
+            let weight = ranks.ways(last, n, ceiling).total;
             if weight > 0.0 {
                 total += weight;
-                ways.push((total, last, n, limits));
+                ways.push((total, last, n, ceiling));
             }
         }
     }
     let u = rng.uniform() * total;
-    let &(_, last, n, limits) = ways.iter().find(|(sum, ..)| u < *sum).or(ways.last()).expect("a text can be written");
-    Pass { log_z: total.ln(), kept: ranks.ways(last, n, limits).draw(rng), last, ceiling: limits.ceiling }
+    let &(_, last, n, ceiling) = ways.iter().find(|(sum, ..)| u < *sum).or(ways.last()).expect("a text can be written");
+    Pass { log_z: total.ln(), kept: ranks.ways(last, n, ceiling).draw(rng), last, ceiling }
 }
 
 /// Probabilities in ascending order, with their sums: sums\[i\] is that of the first i.
@@ -133,16 +123,15 @@ impl Ranks<'_> {
         sums[p.partition_point(|&c| c < ceiling && self.below(j, c, last))]
     }
 
-    fn ways(&self, last: usize, n: usize, limits: Limits) -> Ways {
+    fn ways(&self, last: usize, n: usize, ceiling: f64) -> Ways {
         let open = self.rows.len();
         let (mut fixed, mut free) = (self.c[last], Vec::new());
         for j in (0..open).filter(|&j| j != last) {
-            let thrown = self.thrown(j, last, limits.ceiling);
+            let thrown = self.thrown(j, last, ceiling);
             if self.below(j, self.c[j], last) {
                 fixed *= thrown;
             } else {
-                let kept = if self.c[j] <= limits.most { self.c[j] } else { 0.0 };
-                free.push((j, kept, thrown));
+                free.push((j, self.c[j], thrown));
             }
         }
         let mut table = vec![vec![0.0; n]; free.len() + 1];
