@@ -211,14 +211,14 @@ pub(super) fn d3pm(case: &Case, report: &mut Report) -> Result<(), Fault> {
     }
     let (vocab, count) = (case.count("num_classes")?, case.count("n_T")?);
     let uniform = Categorical::new(vocab, Limit::Uniform)?;
-    let betas = case.vec("beta_t")?;
+    let (betas, eps) = (case.vec("beta_t")?, case.number("eps")?);
     let process = Dense::new(betas.iter().map(|beta| uniform.transition(1.0 - beta)).collect())?;
     let grid: Vec<f64> = (1..count).rev().map(|t| t as f64 / count as f64).collect();
     let mut draws = Recorded::default();
     draws.push(stream::START, case.recorded("sample_", 0)?.iter().copied(), 1);
     for index in 1..count {
         // The original cuts its uniforms.
-        let cut = case.recorded("sample_", index)?.mapv(|u| u.clamp(1e-6, 1.0));
+        let cut = case.recorded("sample_", index)?.mapv(|u| u.clamp(eps, 1.0));
         draws.push(stream::TOKENS, cut.iter().copied(), vocab);
     }
     let options = AncestralOptions { noise_removal: NoiseRemoval::Greedy, idiom: Idiom::Race, ..Default::default() };

@@ -73,7 +73,10 @@ pub(super) fn bd3lm(case: &Case, report: &mut Report) -> Result<(), Fault> {
     let last: Vec<u32> = sampler.canvas().ids.iter().copied().collect();
     report.exact("text", &last, &case.ids("x_final")?);
     let mut theirs = Vec::new();
-    for name in case.names().filter(|name| name.starts_with("calls.") && name.ends_with(".x")) {
+    // In the order of their numbers, of which those from 100 on have more digits.
+    let mut names: Vec<&str> = case.names().filter(|name| name.starts_with("calls.") && name.ends_with(".x")).collect();
+    names.sort_by_key(|name| (name.len(), *name));
+    for name in names {
         theirs.extend(case.ids(name)?);
     }
     report.exact("calls", &calls.concat(), &theirs);

@@ -25,7 +25,7 @@ pub(super) fn check(case: &Case, report: &mut Report) -> Result<(), Fault> {
 fn cdf(case: &Case, report: &mut Report, warped: &Warped) -> Result<(), Fault> {
     let u = case.vec("cdf.u")?;
     let t: Vec<f64> = u.iter().map(|&u| warped.level(u).0).collect();
-    report.relative_each("t of u", &t, &case.vec("cdf.t_of_u")?, 1.0, CDF);
+    report.relative("t of u", &t, &case.vec("cdf.t_of_u")?, CDF);
     // Back from the fixture's own levels.
     let t = case.vec("cdf.t_of_u")?;
     let times: Vec<f64> = t.iter().map(|&t| warped.time(t)).collect();
@@ -98,15 +98,15 @@ fn step(case: &Case, report: &mut Report, warped: &Warped) -> Result<(), Fault> 
         values.chunks_exact(len).map(|row| row.iter().map(|&x| f64::from(x)).sum::<f64>() / len as f64).collect()
     };
     let (nll, error) = (mean(read(&session, group.nll)?), mean(read(&session, group.error)?));
-    report.relative_each("cross-entropies", &nll, &case.vec("xent")?, 1e-9, LOSSES);
+    report.relative("cross-entropies", &nll, &case.vec("xent")?, LOSSES);
     let (fit, gradient) = warped.fit(&levels, &nll);
     report.relative("fit of F", &[fit], &case.vec("cdf_loss")?, LOSSES);
     let loss = f64::from(read(&session, group.loss)?[0]);
     report.relative("loss", &[loss + fit], &case.vec("loss")?, LOSSES);
     let (_, t_max) = warped.range();
     let (prior, _) = bound::prior((t_max * t_max / 256.0).ln(), 1.0, d);
-    // The original's is what is left of terms near one, in f32.
-    report.relative_each("prior", &[prior], &case.vec("prior_loss")?, 0.01, LOSSES);
+    // The original's is what is left of terms near one in f32, one for every dimension.
+    report.relative_each("prior", &[prior], &case.vec("prior_loss")?, 0.01 * d as f64, LOSSES);
     let diffusion = |b: usize| bound::weight_of_gamma(gammas[b], slopes[b]) * error[b];
     let count = (batch - reconstructions) as f64;
     let bound = nll[..reconstructions].iter().sum::<f64>() / reconstructions as f64

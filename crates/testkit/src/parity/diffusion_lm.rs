@@ -1,6 +1,7 @@
 //! Diffusion-LM: its network, the terms of its loss with all gradients, its samplers.
 
 use super::embeddings::{self, read};
+use super::network::network_of;
 use super::{Case, Fault, Report, table};
 use galatea_autograd::{DType, Recorder, Session, Var};
 use galatea_kernels::Cpu;
@@ -172,13 +173,12 @@ fn posterior(case: &Case, report: &mut Report, model: &Model) -> Result<(), Faul
 
 /// `diffusion_lm_sampling`.
 pub(super) fn sample(case: &Case, report: &mut Report) -> Result<(), Fault> {
-    let weights = case.text("model")?.split_whitespace().next_back().unwrap_or_default();
-    let weights = case.sibling(weights)?;
+    let weights = network_of(case, "model")?;
     let model = Model::read(&weights)?;
     let kept: Vec<usize> = case.ids("timestep_map")?.into_iter().map(|t| t as usize).collect();
     let chain = model.betas.respace(&kept)?;
-    report.relative_each("betas", chain.betas(), &case.vec("betas")?, 1e-300, CHAIN);
-    report.relative_each("alpha_bar", chain.alphas_cumprod(), &case.vec("alphas_cumprod")?, 1e-300, CHAIN);
+    report.relative("betas", chain.betas(), &case.vec("betas")?, CHAIN);
+    report.relative("alpha_bar", chain.alphas_cumprod(), &case.vec("alphas_cumprod")?, CHAIN);
     let [_, batch, len, d] = case.shape("x_trace")?;
     let table = weights.array::<Ix2>("param.word_embedding.weight")?.mapv(|x| x as f32);
     let fixed = fixed(case, batch, len)?;

@@ -112,8 +112,11 @@ impl Trace {
         let passes = case.count("steps")? / (len / block);
         let names = (0..).map(|n| format!("call{n:02}.x")).take_while(|name| case.has(name));
         let widths: Vec<usize> = names.map(|name| Ok(case.shape::<2>(&name)?[1])).collect::<Result<_, Fault>>()?;
-        // What a call computes says which cache it used: more than the block only with those that keep the prefix.
-        let frozen = match (widths.iter().any(|&w| w > block && w < total), widths.contains(&block)) {
+        // What a call computes says which cache it used: more than the block only with those that keep the prefix, which draw
+        // more often than they are asked, too.
+        let drawn = case.names().filter(|name| name.starts_with("rnd.")).count();
+        let prefix = widths.iter().any(|&w| w > block && w < total) || drawn > widths.len();
+        let frozen = match (prefix, widths.contains(&block)) {
             (true, _) => Some(Frozen::Prefix),
             (false, true) if block < total => Some(Frozen::Outside),
             (false, _) => None,

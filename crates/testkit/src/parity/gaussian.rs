@@ -31,8 +31,15 @@ impl EmbeddingDenoiser for Tanh {
 
 /// `gaussian_samplers`.
 pub(super) fn samplers(case: &Case, report: &mut Report) -> Result<(), Fault> {
-    if case.flag("clip_sample")? {
-        return Err(case.unsupported("clip_sample", "false"));
+    // A hyperbolic tangent is never cut at 1 or beyond.
+    let range = case.setting("clip_sample_range").map_or(Ok(1.0), |_| case.number("clip_sample_range"))?;
+    if case.flag("clip_sample")? && range < 1.0 {
+        return Err(case.unsupported("clip_sample_range", "1 or more"));
+    }
+    for key in ["thresholding", "use_clipped_model_output"] {
+        if case.flag(key)? {
+            return Err(case.unsupported(key, "false"));
+        }
     }
     let prediction = match case.text("prediction_type")? {
         "sample" => Prediction::X0,
@@ -68,14 +75,17 @@ pub(super) fn samplers(case: &Case, report: &mut Report) -> Result<(), Fault> {
 fn method(case: &Case) -> Result<Method, Fault> {
     match case.text("scheduler")? {
         "DDPMScheduler" => match case.text("variance_type")? {
-            "fixed_small" => Ok(Method::Ddpm(Variance::Small)),
+            "fixed_small" | "fixed_small_log" => Ok(Method::Ddpm(Variance::Small)),
             "fixed_large" => Ok(Method::Ddpm(Variance::Large)),
-            _ => Err(case.unsupported("variance_type", "fixed_small or fixed_large")),
+            _ => Err(case.unsupported("variance_type", "fixed_small, fixed_small_log or fixed_large")),
         },
         "DDIMScheduler" => Ok(Method::Ddim { eta: case.number("eta")? }),
         "DPMSolverMultistepScheduler" => {
             if case.text("algorithm_type")? != "dpmsolver++" {
                 return Err(case.unsupported("algorithm_type", "dpmsolver++"));
+            }
+            if case.setting("solver_type").is_some() && case.text("solver_type")? != "midpoint" {
+                return Err(case.unsupported("solver_type", "midpoint"));
             }
             // Diffusers lowers the order of the last step in chains of fewer than 15 steps only, and always into zero noise.
             let lowered = case.setting("lower_order_final").is_none() || case.flag("lower_order_final")?;
@@ -96,9 +106,16 @@ fn steps(case: &Case) -> Result<Steps, Fault> {
     let (alphas, timesteps) = (case.vec("alphas_cumprod")?, case.vec("timesteps")?);
     let total = case.count("num_train_timesteps")?;
     let clean = Level { t: 0.0, alpha_bar: 1.0 };
+    // DDIM may end at the first level of the chain.
+    let to_one = case.setting("set_alpha_to_one").is_none() || case.flag("set_alpha_to_one")?;
+    let before = if to_one { 1.0 } else { alphas.first().copied().unwrap_or(f64::NAN) };
     let level = |timestep: f64| -> Level {
         let alpha_bar = alphas.get(timestep as usize).copied().unwrap_or(f64::NAN);
-        if timestep < 0.0 { clean } else { Level { t: (timestep + 1.0) / total as f64, alpha_bar } }
+        if timestep < 0.0 {
+            Level { t: 0.0, alpha_bar: before }
+        } else {
+            Level { t: (timestep + 1.0) / total as f64, alpha_bar }
+        }
     };
     let multistep = case.text("scheduler")? == "DPMSolverMultistepScheduler";
     let end = match case.setting("final_sigmas_type").and_then(serde_json::Value::as_str) {
@@ -107,13 +124,19 @@ fn steps(case: &Case) -> Result<Steps, Fault> {
         Some(_) => return Err(case.unsupported("final_sigmas_type", "zero or sigma_min")),
     };
     let stride = (total / case.count("steps")?.max(1)) as f64;
+    // What DPM-Solver++ steps through is recorded, whichever way its noises are spaced.
+    let sigmas = if multistep && case.has("sigmas") { case.vec("sigmas")? } else { Vec::new() };
+    let at = |k: usize, level: Level| match sigmas.get(k) {
+        Some(sigma) => Level { alpha_bar: 1.0 / (1.0 + sigma * sigma), ..level },
+        None => level,
+    };
     let pairs = timesteps.iter().enumerate().map(|(k, &timestep)| {
         let there = match timesteps.get(k + 1) {
-            Some(&next) if multistep => level(next),
-            None if multistep => end,
+            Some(&next) if multistep => at(k + 1, level(next)),
+            None if multistep => at(k + 1, end),
             Some(_) | None => level(timestep - stride),
         };
-        (level(timestep), there)
+        (at(k, level(timestep)), there)
     });
     Ok(Steps::from_pairs(pairs)?)
 }

@@ -1,6 +1,7 @@
 //! Traces of samplers by scores and rates: SEDD, and the Euler solver of discrete flow matching.
 
 use super::ancestral::{canvas, idiom, recorded};
+use super::schedules::noise;
 use super::table::{Recorded, Table};
 use super::{Case, Fault, Report};
 use galatea_processes::{Categorical, Denoiser, Limit};
@@ -20,6 +21,7 @@ pub(super) fn sedd(case: &Case, report: &mut Report) -> Result<(), Fault> {
         "uniform" => (Limit::Uniform, AnySchedule::Geometric(Geometric::new(1e-4, 20.0)?)),
         _ => return Err(case.unsupported("graph", "absorb or uniform")),
     };
+    let schedule = if case.setting("noise").is_some() { noise(case, "noise")? } else { schedule };
     let rule = match case.text("predictor")? {
         "euler" => Rule::Euler,
         "analytic" => Rule::Tweedie,
@@ -98,7 +100,7 @@ pub(super) fn flow(case: &Case, report: &mut Report) -> Result<(), Fault> {
     let times: Vec<f64> = times(case)?.into_iter().map(|t| (1.0 - t).max(0.0)).collect();
     let levels = Levels::new(&schedule, &times)?;
     let options = AncestralOptions {
-        rule: Rule::Flow { divergence_free: case.number("div_free")? },
+        rule: Rule::Flow { divergence_free: case.setting("div_free").map_or(Ok(0.0), |_| case.number("div_free"))? },
         output: Output::Verbatim,
         conditioning: Conditioning::All,
         noise_removal: NoiseRemoval::Off,
@@ -125,7 +127,9 @@ fn times(case: &Case) -> Result<Vec<f64>, Fault> {
     if case.setting("step_size").is_none() {
         return Ok(given);
     }
-    let (start, end, step) = (given[0], given[given.len() - 1], case.number("step_size")?);
+    // The original's grid is in single precision, the number of its steps is counted in double.
+    let single = |t: f64| f64::from(t as f32);
+    let (start, end, step) = (single(given[0]), single(given[given.len() - 1]), case.number("step_size")?);
     let count = ((end - start) / step).ceil();
     if !(step > 0.0 && (1.0..1e6).contains(&count)) {
         return Err(case.unsupported("step_size", "a positive number below the length of the time grid"));

@@ -85,9 +85,13 @@ pub(super) fn gemma(case: &Case, report: &mut Report) -> Result<(), Fault> {
 }
 
 fn ends(case: &Case) -> Result<Vec<u32>, Fault> {
-    let ends = case.setting("eos_token_id").and_then(serde_json::Value::as_array);
-    let ids = ends.map(|ends| ends.iter().filter_map(serde_json::Value::as_u64).map(|id| id as u32).collect());
-    ids.ok_or_else(|| case.unsupported("eos_token_id", "a list of ids"))
+    let ends = match case.setting("eos_token_id") {
+        Some(serde_json::Value::Array(ends)) => ends.as_slice(),
+        Some(end) => std::slice::from_ref(end),
+        None => &[],
+    };
+    let ids: Option<Vec<u32>> = ends.iter().map(|end| end.as_u64().map(|id| id as u32)).collect();
+    ids.ok_or_else(|| case.unsupported("eos_token_id", "an id, a list of ids or null"))
 }
 
 /// The recorded numbers of every canvas: it begins with random tokens, and every step draws a token and noise.

@@ -137,9 +137,14 @@ fn dream_draws(case: &Case, origin: bool, tokens: bool, orders: bool) -> Result<
     let (calls, history) = (case.id_array::<Ix3>("calls.x")?, case.id_array::<Ix3>("history")?);
     let (mask, vocab) = (mask(case)?, case.count("vocab_size")?);
     let (mut draws, mut next) = (Recorded::default(), 0);
-    let mut read = || -> Result<Vec<f64>, Fault> {
+    // For no positions at all there is a tensor without numbers, or none.
+    let mut read = |any: bool| -> Result<Vec<f64>, Fault> {
+        let tensor = case.recorded("", next);
+        if !any && tensor.as_ref().map_or(true, |tensor| !tensor.is_empty()) {
+            return Ok(Vec::new());
+        }
         next += 1;
-        Ok(case.recorded("", next - 1)?.iter().copied().collect())
+        Ok(tensor?.iter().copied().collect())
     };
     // Exponentials are recorded; uniforms are asked for.
     let uniforms = |expo: Vec<f64>| expo.into_iter().map(|e| (-e).exp()).collect::<Vec<_>>();
@@ -147,14 +152,14 @@ fn dream_draws(case: &Case, origin: bool, tokens: bool, orders: bool) -> Result<
         let masked: Vec<bool> = before.iter().map(|&id| id == mask).collect();
         let written: Vec<bool> = masked.iter().zip(after.iter()).map(|(&m, &id)| m && id != mask).collect();
         if origin {
-            draws.push(stream::ORDER, scatter(&read()?, &masked, 1), 1);
+            draws.push(stream::ORDER, scatter(&read(masked.contains(&true))?, &masked, 1), 1);
         }
         if tokens {
             let drawn = if origin { &written } else { &masked };
-            draws.push(stream::TOKENS, scatter(&uniforms(read()?), drawn, vocab), vocab);
+            draws.push(stream::TOKENS, scatter(&uniforms(read(drawn.contains(&true))?), drawn, vocab), vocab);
         }
         if orders {
-            let order = if written.contains(&true) { uniforms(read()?) } else { vec![f64::NAN; masked.len()] };
+            let order = if written.contains(&true) { uniforms(read(true)?) } else { vec![f64::NAN; masked.len()] };
             draws.push(stream::ORDER, order, 1);
         }
     }
