@@ -1,5 +1,6 @@
 //! Step by step along noise levels, every position for itself: ancestral sampling and its relatives.
 
+use crate::canvas::canvases;
 use crate::corrector::{self, Gibbs};
 use crate::draws::{Draws, Keyed};
 use crate::error::parameter;
@@ -495,14 +496,7 @@ fn check(noise: &Noise, steps: &Steps, options: &AncestralOptions) -> Result<(),
     Ok(())
 }
 
-impl<D: Denoiser> Iterator for Ancestral<D> {
-    type Item = Result<Canvas, Failure<D::Error>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let step = self.advance()?;
-        Some(step.map(|()| self.tokens.canvas.clone()))
-    }
-}
+canvases!([D: Denoiser] Ancestral<D>, D::Error);
 
 impl<D: Denoiser> Sampler for Ancestral<D> {
     type DenoiserError = D::Error;

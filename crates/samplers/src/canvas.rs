@@ -51,3 +51,18 @@ pub trait Sampler: Iterator<Item = Result<Canvas, Failure<Self::DenoiserError>>>
         Ok(self.canvas().clone())
     }
 }
+
+/// Makes a [`Sampler`] the iterator that it promises to be: a step, and a copy of the canvas.
+macro_rules! canvases {
+    ([$($generics:tt)*] $sampler:ty, $error:ty) => {
+        impl<$($generics)*> Iterator for $sampler {
+            type Item = Result<$crate::Canvas, $crate::Failure<$error>>;
+
+            fn next(&mut self) -> Option<Self::Item> {
+                let step = $crate::Sampler::advance(self)?;
+                Some(step.map(|()| $crate::Sampler::canvas(self).clone()))
+            }
+        }
+    };
+}
+pub(crate) use canvases;

@@ -1,5 +1,6 @@
 //! Correcting a finished text: the model changes what it would have written otherwise.
 
+use crate::canvas::canvases;
 use crate::draws::{At, Draws, Keyed, stream};
 use crate::error::parameter;
 use crate::tokens::Tokens;
@@ -183,14 +184,7 @@ impl<D: Denoiser> Correcting<D> {
     }
 }
 
-impl<D: Denoiser> Iterator for Correcting<D> {
-    type Item = Result<Canvas, Failure<D::Error>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let step = self.advance()?;
-        Some(step.map(|()| self.tokens.canvas.clone()))
-    }
-}
+canvases!([D: Denoiser] Correcting<D>, D::Error);
 
 impl<D: Denoiser> Sampler for Correcting<D> {
     type DenoiserError = D::Error;

@@ -1,5 +1,6 @@
 //! Refining a canvas of random tokens, of which none is ever final until the model stops changing its mind.
 
+use crate::canvas::canvases;
 use crate::draws::{Draws, Keyed, stream};
 use crate::error::parameter;
 use crate::select::within_entropy;
@@ -220,14 +221,7 @@ impl<D: Denoiser> Refining<D> {
     }
 }
 
-impl<D: Denoiser> Iterator for Refining<D> {
-    type Item = Result<Canvas, Failure<D::Error>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let step = self.advance()?;
-        Some(step.map(|()| self.tokens.canvas.clone()))
-    }
-}
+canvases!([D: Denoiser] Refining<D>, D::Error);
 
 impl<D: Denoiser> Sampler for Refining<D> {
     type DenoiserError = D::Error;

@@ -1,5 +1,6 @@
 //! Unmasking by rank: every pass writes the positions that a rule selects, and what is written stays.
 
+use crate::canvas::canvases;
 use crate::draws::{Draws, Keyed, stream};
 use crate::error::parameter;
 use crate::select::{above, best, by_segments, quota_of, share, within_entropy, within_factor};
@@ -405,14 +406,7 @@ impl UnmaskingOptions {
     }
 }
 
-impl<D: Denoiser> Iterator for Unmasking<D> {
-    type Item = Result<Canvas, Failure<D::Error>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let pass = self.advance()?;
-        Some(pass.map(|()| self.tokens.canvas.clone()))
-    }
-}
+canvases!([D: Denoiser] Unmasking<D>, D::Error);
 
 impl<D: Denoiser> Sampler for Unmasking<D> {
     type DenoiserError = D::Error;

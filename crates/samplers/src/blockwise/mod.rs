@@ -5,6 +5,7 @@ mod options;
 pub use options::{BlockwiseOptions, Fill, LowEntropy, Stop};
 
 use crate::ancestral::{AncestralOptions, TimeDependence};
+use crate::canvas::canvases;
 use crate::draws::{At, Draws, Keyed, stream};
 use crate::error::parameter;
 use crate::levels::Level;
@@ -272,14 +273,7 @@ pub(crate) fn unigram_entropy(tokens: &mut [u32]) -> f64 {
         .sum::<f64>()
 }
 
-impl<D: Denoiser> Iterator for Blockwise<D> {
-    type Item = Result<Canvas, Failure<D::Error>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let step = self.advance()?;
-        Some(step.map(|()| self.tokens.canvas.clone()))
-    }
-}
+canvases!([D: Denoiser] Blockwise<D>, D::Error);
 
 impl<D: Denoiser> Sampler for Blockwise<D> {
     type DenoiserError = D::Error;

@@ -6,6 +6,7 @@ mod options;
 pub use guide::{Guidance, Guide, Unguided};
 pub use options::{Clamp, EmbeddingOptions, Known, Method};
 
+use crate::canvas::canvases;
 use crate::draws::{At, Draws, Keyed, stream};
 use crate::error::parameter;
 use crate::filter::check_forbidden;
@@ -400,14 +401,7 @@ impl Rounding {
     }
 }
 
-impl<D: EmbeddingDenoiser, G: Guide<D::Error>> Iterator for Embedding<D, G> {
-    type Item = Result<Canvas, Failure<D::Error>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let step = self.advance()?;
-        Some(step.map(|()| self.canvas.clone()))
-    }
-}
+canvases!([D: EmbeddingDenoiser, G: Guide<D::Error>] Embedding<D, G>, D::Error);
 
 impl<D: EmbeddingDenoiser, G: Guide<D::Error>> Sampler for Embedding<D, G> {
     type DenoiserError = D::Error;
