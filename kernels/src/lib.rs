@@ -10,6 +10,7 @@ mod cases;
 mod columns;
 mod cost;
 pub mod cpu;
+pub mod cuda;
 pub mod gemm;
 pub mod isa;
 pub mod math;

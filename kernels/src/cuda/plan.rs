@@ -1,0 +1,88 @@
+//! From an instruction to launches.
+
+use super::launch::{Launches, Machine};
+use crate::op::Op;
+use crate::program::Inst;
+
+/// An op that has no CUDA kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{op} has no CUDA kernel: run this program on the CPU")]
+pub struct Unsupported {
+    /// Its name.
+    pub op: &'static str,
+}
+
+/// The launches of an instruction on a machine.
+///
+/// # Errors
+/// If the op has no kernel.
+pub fn launches(inst: &Inst, machine: Machine) -> Result<Launches, Unsupported> {
+    let none = Err(Unsupported { op: inst.op.name() });
+    let _ = machine;
+    // exhaustive: no wildcard arm
+    match inst.op {
+        Op::Add => none,
+        Op::Accumulate => none,
+        Op::Cast { .. } => none,
+        Op::AddRows { .. } => none,
+        Op::AddRowsGrad { .. } => none,
+        Op::Activate { .. } => none,
+        Op::ActivateGrad { .. } => none,
+        Op::SwiGlu => none,
+        Op::SwiGluGrad => none,
+        Op::Linear { .. } => none,
+        Op::LinearPacked { .. } => none,
+        Op::LinearInt8 { .. } => none,
+        Op::LinearDx => none,
+        Op::LinearDw { .. } => none,
+        Op::Embedding => none,
+        Op::EmbeddingGrad { .. } => none,
+        Op::LayerNorm { .. } => none,
+        Op::LayerNormGrad { .. } => none,
+        Op::RmsNorm { .. } => none,
+        Op::RmsNormGrad { .. } => none,
+        Op::AddNorm { .. } => none,
+        Op::AddNormGrad { .. } => none,
+        Op::QkNorm { .. } => none,
+        Op::QkNormGrad { .. } => none,
+        Op::Modulate { .. } => none,
+        Op::ModulateGrad { .. } => none,
+        Op::Gate { .. } => none,
+        Op::GateGrad { .. } => none,
+        Op::Rotary { .. } => none,
+        Op::Attention { .. } => none,
+        Op::AttentionGrad { .. } => none,
+        Op::AttentionCached { .. } => none,
+        Op::TimeFeatures { .. } => none,
+        Op::CorruptTokens { .. } => none,
+        Op::CorruptGaussian { .. } => none,
+        Op::CorruptGaussianGrad => none,
+        Op::Dropout { .. } => none,
+        Op::TokenWeight { .. } => none,
+        Op::CrossEntropy { .. } => none,
+        Op::CrossEntropyGrad { .. } => none,
+        Op::LinearCrossEntropy { .. } => none,
+        Op::LinearCrossEntropyGrad { .. } => none,
+        Op::LinearSample { .. } => none,
+        Op::Divergence { .. } => none,
+        Op::DivergenceGrad { .. } => none,
+        Op::SquaredError => none,
+        Op::SquaredErrorGrad => none,
+        Op::Distances => none,
+        Op::DistancesGrad => none,
+        Op::Softmax => none,
+        Op::SoftmaxGrad => none,
+        Op::UnitRows { .. } => none,
+        Op::UnitRowsGrad { .. } => none,
+        Op::ScaleRows { .. } => none,
+        Op::ScaleRowsGrad { .. } => none,
+        Op::Wishes => none,
+        Op::WishesGrad => none,
+        Op::SampleTokens { .. } => none,
+        Op::GlobalNorm => none,
+        Op::LinearDwAdamW { .. } => none,
+        Op::AdamW { .. } => none,
+        Op::Muon(_) => none,
+        Op::Ema => none,
+    }
+}

@@ -1,0 +1,48 @@
+//! Every file that a CUDA compiler is given, embedded: no toolkit and no folder is needed to run.
+
+use super::launch::Source;
+
+/// The files of kernels.
+pub const SOURCES: &[&Source] = &[];
+
+/// The headers that they include, by name.
+pub const HEADERS: &[(&str, &str)] = &[];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::{Path, PathBuf};
+
+    /// Every file under `folder` with that extension.
+    fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(folder).expect("a folder of this package");
+        let paths = entries.map(|entry| entry.expect("an entry").path());
+        let nested = paths.map(|path| match path.is_dir() {
+            true => files(&path, extension),
+            false => path.extension().filter(|e| *e == extension).map(|_| path.clone()).into_iter().collect(),
+        });
+        nested.flatten().collect()
+    }
+
+    fn text(path: &Path) -> String {
+        std::fs::read_to_string(path).expect("a file of this package")
+    }
+
+    #[test]
+    fn every_file_of_kernels_is_embedded_once() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let found = files(&root.join("src"), "cu");
+        for path in &found {
+            let name = path.file_stem().and_then(|name| name.to_str()).expect("a name");
+            let same = SOURCES.iter().filter(|source| source.name == name && source.text == text(path)).count();
+            assert_eq!(same, 1, "{} is {same} times in SOURCES", path.display());
+        }
+        assert_eq!(SOURCES.len(), found.len());
+        let headers = files(&root.join("include"), "cuh");
+        for path in &headers {
+            let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
+            assert!(HEADERS.contains(&(name, text(path).as_str())), "{} is not in HEADERS", path.display());
+        }
+        assert_eq!(HEADERS.len(), headers.len());
+    }
+}
