@@ -6,7 +6,14 @@ use super::launch::Source;
 pub const SOURCES: &[&Source] = &[];
 
 /// The headers that they include, by name.
-pub const HEADERS: &[(&str, &str)] = &[];
+pub const HEADERS: &[(&str, &str)] = &[
+    ("ampere.cuh", include_str!("../../include/ampere.cuh")),
+    ("base.cuh", include_str!("../../include/base.cuh")),
+    ("hopper.cuh", include_str!("../../include/hopper.cuh")),
+    ("philox.cuh", include_str!("../../include/philox.cuh")),
+    ("reduce.cuh", include_str!("../../include/reduce.cuh")),
+    ("wgmma.cuh", include_str!("../../include/wgmma.cuh")),
+];
 
 #[cfg(test)]
 mod tests {

@@ -16,7 +16,7 @@ enum Layer {
     Tests,
 }
 
-const LAYERS: [(&str, Layer); 15] = [
+const LAYERS: [(&str, Layer); 16] = [
     ("galatea-random", Layer::Only(&[])),
     ("galatea-schedules", Layer::Only(&[])),
     ("galatea-processes", Layer::Only(&["schedules", "random"])),
@@ -41,12 +41,15 @@ const LAYERS: [(&str, Layer); 15] = [
         ]),
     ),
     ("galatea", Layer::Published),
+    (INTERPRETER, Layer::Only(&[])),
     (FIXTURES, Layer::Only(&[])),
     (TESTKIT, Layer::Tests),
     ("galatea-benches", Layer::Anything),
     ("xtask", Layer::Only(&[])),
 ];
 
+/// Runs kernels in tests only, so nothing is built with it.
+const INTERPRETER: &str = "galatea-interpreter";
 /// Serves tests only, so nothing but the test kit is built with it.
 const FIXTURES: &str = "galatea-fixtures";
 /// Holds everything against the originals' numbers, so nothing is built with it.
@@ -103,7 +106,7 @@ fn allowed(layer: Layer, target: &Package) -> bool {
     match layer {
         Layer::Only(names) => names.iter().any(|name| target.name.strip_prefix("galatea-") == Some(*name)),
         Layer::Published => target.published,
-        Layer::Anything => ![FIXTURES, TESTKIT].contains(&target.name.as_str()),
+        Layer::Anything => ![FIXTURES, INTERPRETER, TESTKIT].contains(&target.name.as_str()),
         Layer::Tests => target.published || target.name == FIXTURES,
     }
 }
@@ -139,7 +142,7 @@ mod tests {
         Package {
             name: name.to_owned(),
             folder: name.to_owned(),
-            published: ![FIXTURES, TESTKIT, "galatea-benches", "xtask"].contains(&name),
+            published: ![FIXTURES, INTERPRETER, TESTKIT, "galatea-benches", "xtask"].contains(&name),
             dependencies: dependencies.iter().map(ToString::to_string).collect(),
             ..Package::default()
         }
@@ -170,7 +173,7 @@ mod tests {
     #[test]
     fn nothing_is_built_with_what_serves_tests() {
         for (name, _) in LAYERS.iter().filter(|(name, _)| *name != TESTKIT) {
-            for tests in [FIXTURES, TESTKIT] {
+            for tests in [FIXTURES, INTERPRETER, TESTKIT] {
                 assert_eq!(messages(name, &[tests]), [format!("{name} must not be built with {tests}")]);
             }
         }

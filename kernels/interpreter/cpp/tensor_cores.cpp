@@ -1,0 +1,246 @@
+// Matrix products of a warp and of a warpgroup: the lane that comes last computes for all.
+#include <cstring>
+
+#include "block.hpp"
+
+namespace interpreter {
+namespace {
+float low(u32 pair) { return __uint_as_float(pair << 16); }
+float high(u32 pair) { return __uint_as_float(pair & 0xffff0000u); }
+float widened(u16 bits) { return __uint_as_float((u32)bits << 16); }
+
+void whole(u32 lanes, const char* what) {
+  if (lanes != 0xffffffffu) fail(Fault::Divergence, "%s with lanes %08x; it takes a whole warp", what, lanes);
+}
+
+struct Rows {
+  u32* r;
+  u32 count;
+  u8* row;
+  bool transposed;
+};
+// Calls `perform(lane's word, lower element, upper element)` for every word of every lane.
+template <class Do>
+void each_pair(u32 lanes, void* const* operands, const char* what, Do&& perform) {
+  whole(lanes, what);
+  const Rows& first = *static_cast<Rows*>(operands[0]);
+  for (u32 i = 0; i < first.count; i++) {
+    const auto element = [&](u32 row, u32 col) {
+      return reinterpret_cast<u16*>(static_cast<Rows*>(operands[8 * i + row])->row) + col;
+    };
+    for (u32 lane = 0; lane < 32; lane++) {
+      u32* word = static_cast<Rows*>(operands[lane])->r + i;
+      const u32 g = lane / 4, t = 2 * (lane % 4);
+      if (first.transposed) {
+        perform(word, element(t, g), element(t + 1, g));
+      } else {
+        perform(word, element(g, t), element(g, t + 1));
+      }
+    }
+  }
+}
+u8* matrix_row(const void* row, u32 count, const char* what, Place place) {
+  if (lane() >= 8 * count) return nullptr;  // these lanes give no address
+  const u32 offset = shared_offset(row, place);
+  if (offset % 16 != 0) {
+    fail(Fault::Misaligned, "%s with a row at byte %u; it begins at a multiple of 16, at %s:%u", what, offset,
+         place.file, place.line);
+  }
+  return block->shared_at(offset, 16, what, place);
+}
+
+struct SmallBf16 {
+  float* d;
+  const u32* a;
+  u32 b[2];
+};
+void perform_bf16(u32, u32 lanes, void* const* operands) {
+  whole(lanes, "mma_m16n8k16");
+  float a[16][16], b[16][8], d[16][8];
+  for (u32 lane = 0; lane < 32; lane++) {
+    const SmallBf16& o = *static_cast<SmallBf16*>(operands[lane]);
+    const u32 g = lane / 4, t = 2 * (lane % 4);
+    for (u32 i = 0; i < 4; i++) {
+      const u32 row = g + 8 * (i & 1), col = t + 8 * (i >> 1);
+      a[row][col] = low(o.a[i]), a[row][col + 1] = high(o.a[i]);
+    }
+    for (u32 i = 0; i < 2; i++) b[t + 8 * i][g] = low(o.b[i]), b[t + 8 * i + 1][g] = high(o.b[i]);
+    for (u32 i = 0; i < 4; i++) d[g + 8 * (i >> 1)][t + (i & 1)] = o.d[i];
+  }
+  for (u32 row = 0; row < 16; row++) {
+    for (u32 k = 0; k < 16; k++) {
+      for (u32 col = 0; col < 8; col++) d[row][col] += a[row][k] * b[k][col];
+    }
+  }
+  for (u32 lane = 0; lane < 32; lane++) {
+    const SmallBf16& o = *static_cast<SmallBf16*>(operands[lane]);
+    for (u32 i = 0; i < 4; i++) o.d[i] = d[lane / 4 + 8 * (i >> 1)][2 * (lane % 4) + (i & 1)];
+  }
+}
+struct SmallS8 {
+  int* d;
+  const u32* a;
+  u32 b[2];
+};
+void perform_s8(u32, u32 lanes, void* const* operands) {
+  whole(lanes, "mma_m16n8k32_s8");
+  int a[16][32], b[32][8];
+  for (u32 lane = 0; lane < 32; lane++) {
+    const SmallS8& o = *static_cast<SmallS8*>(operands[lane]);
+    const u32 g = lane / 4, t = 4 * (lane % 4);
+    for (u32 byte = 0; byte < 4; byte++) {
+      for (u32 i = 0; i < 4; i++) a[g + 8 * (i & 1)][t + 16 * (i >> 1) + byte] = (i8)(o.a[i] >> 8 * byte);
+      for (u32 i = 0; i < 2; i++) b[t + 16 * i + byte][g] = (i8)(o.b[i] >> 8 * byte);
+    }
+  }
+  for (u32 lane = 0; lane < 32; lane++) {
+    const SmallS8& o = *static_cast<SmallS8*>(operands[lane]);
+    for (u32 i = 0; i < 4; i++) {
+      const u32 row = lane / 4 + 8 * (i >> 1), col = 2 * (lane % 4) + (i & 1);
+      for (u32 k = 0; k < 32; k++) o.d[i] += a[row][k] * b[k][col];
+    }
+  }
+}
+
+// An operand of 16 columns of K in shared memory, as its descriptor says: fills out[k][i] for rows i of the long side.
+template <u32 Width>
+void read_operand(u64 descriptor, bool mn_major, u32 first, u32 rows, float (*out)[Width]) {
+  const u32 start = (u32)(descriptor & 0x3fff) << 4, leading = (u32)(descriptor >> 16 & 0x3fff) << 4;
+  const u32 stride = (u32)(descriptor >> 32 & 0x3fff) << 4, mode = (u32)(descriptor >> 62);
+  const u32 width = mode == 0 ? 16 : mode == 1 ? 128 : mode == 2 ? 64 : 32;  // bytes of a row of the pattern
+  const u32 mask = width / 16 - 1;
+  const auto chunk = [&](u32 at) {
+    at ^= (at >> 7 & mask) << 4;
+    return reinterpret_cast<const u16*>(block->shared_at(at, 16, "wgmma", {"its descriptor", 0}));
+  };
+  if (mn_major) {
+    for (u32 i = 0; i < rows; i += 8) {
+      for (u32 k = 0; k < 16; k++) {
+        const u32 byte = 2 * (first + i);
+        const u32 at = mode == 0 ? start + byte / 16 * stride + k % 8 * 16 + k / 8 * leading
+                                 : start + byte / width * leading + byte % width + k % 8 * width + k / 8 * stride;
+        const u16* eight = chunk(at);
+        for (u32 j = 0; j < 8; j++) out[k][i + j] = widened(eight[j]);
+      }
+    }
+  } else {
+    for (u32 i = 0; i < rows; i++) {
+      for (u32 k = 0; k < 16; k += 8) {
+        const u32 row = first + i;
+        const u16* eight = chunk(start + row / 8 * stride + row % 8 * width + (mode == 0 ? k / 8 * leading : 2 * k));
+        for (u32 j = 0; j < 8; j++) out[k + j][i] = widened(eight[j]);
+      }
+    }
+  }
+}
+
+// A warp's 16 rows of one product.
+void multiply(const Product& p, u32 warp) {
+  static thread_local float b[16][256], d[16][256];
+  float a[16][16];
+  const auto row = [](u32 lane, u32 i) { return lane / 4 + 8 * (i >> 1 & 1); };
+  const auto col = [](u32 lane, u32 i) { return 8 * (i >> 2) + 2 * (lane & 3) + (i & 1); };
+  if (p.a_in_registers) {
+    for (u32 lane = 0; lane < 32; lane++) {
+      for (u32 i = 0; i < 4; i++) {
+        const u32 k = 2 * (lane % 4) + 8 * (i >> 1), r = lane / 4 + 8 * (i & 1);
+        a[k][r] = low(p.registers[lane][i]), a[k + 1][r] = high(p.registers[lane][i]);
+      }
+    }
+  } else {
+    read_operand<16>(p.a, p.trans_a, 16 * (warp % 4), 16, a);
+  }
+  read_operand<256>(p.b, p.trans_b, 0, p.n, b);
+  for (u32 lane = 0; lane < 32; lane++) {
+    for (u32 i = 0; i < p.n / 2; i++) d[row(lane, i)][col(lane, i)] = p.accumulate ? p.d[lane][i] : 0.f;
+  }
+  for (u32 r = 0; r < 16; r++) {
+    for (u32 k = 0; k < 16; k++) {
+      const float x = a[k][r];
+      for (u32 c = 0; c < p.n; c++) d[r][c] += x * b[k][c];
+    }
+  }
+  for (u32 lane = 0; lane < 32; lane++) {
+    for (u32 i = 0; i < p.n / 2; i++) p.d[lane][i] = d[row(lane, i)][col(lane, i)];
+  }
+}
+
+struct Lane {
+  Product product;
+  const u32* a;
+  u32 keep;
+};
+void perform_start(u32 warp, u32 lanes, void* const* operands) {
+  whole(lanes, "wgmma");
+  Product p = static_cast<Lane*>(operands[0])->product;
+  for (u32 lane = 0; lane < 32; lane++) {
+    const Lane& o = *static_cast<Lane*>(operands[lane]);
+    if (o.product.a != p.a || o.product.b != p.b) {
+      fail(Fault::Divergence, "lanes 0 and %u of a wgmma have different descriptors", lane);
+    }
+    p.d[lane] = o.product.d[0];
+    if (p.a_in_registers) memcpy(p.registers[lane], o.a, 16);
+  }
+  Groups<Product>& queue = block->warps_[warp].products;
+  // Products of a warp keep their order: one that runs at once must find none waiting.
+  if (queue.done == queue.work.size() && early(block->products)) {
+    multiply(p, warp);
+  } else {
+    queue.work.push_back(p);
+  }
+}
+void perform_commit(u32 warp, u32 lanes, void* const*) {
+  whole(lanes, "wgmma_commit");
+  block->warps_[warp].products.commit();
+}
+void perform_wait(u32 warp, u32 lanes, void* const* operands) {
+  whole(lanes, "wgmma_wait");
+  const u32 keep = static_cast<Lane*>(operands[0])->keep;
+  block->warps_[warp].products.wait(keep, [warp](const Product& p) { multiply(p, warp); });
+}
+void perform_fence(u32, u32 lanes, void* const*) { whole(lanes, "wgmma_fence"); }
+
+void perform_load(u32, u32 lanes, void* const* operands) {
+  each_pair(lanes, operands, "ldmatrix", [](u32* word, const u16* lo, const u16* hi) { *word = *lo | (u32)*hi << 16; });
+}
+void perform_store(u32, u32 lanes, void* const* operands) {
+  each_pair(lanes, operands, "stmatrix", [](const u32* word, u16* lo, u16* hi) { *lo = (u16)*word, *hi = (u16)(*word >> 16); });
+}
+}  // namespace
+
+void load_matrix(u32* r, u32 count, const void* row, bool transposed, Place place) {
+  Rows mine = {r, count, matrix_row(row, count, "ldmatrix", place), transposed};
+  block->meet("ldmatrix", 0xffffffffu, &mine, perform_load, place);
+}
+void store_matrix(void* row, const u32* r, bool transposed, Place place) {
+  Rows mine = {const_cast<u32*>(r), 4, matrix_row(row, 4, "stmatrix", place), transposed};
+  block->meet("stmatrix", 0xffffffffu, &mine, perform_store, place);
+}
+void multiply_bf16(float* d, const u32* a, u32 b0, u32 b1, Place place) {
+  SmallBf16 mine = {d, a, {b0, b1}};
+  block->meet("mma_m16n8k16", 0xffffffffu, &mine, perform_bf16, place);
+}
+void multiply_s8(int* d, const u32* a, u32 b0, u32 b1, Place place) {
+  SmallS8 mine = {d, a, {b0, b1}};
+  block->meet("mma_m16n8k32_s8", 0xffffffffu, &mine, perform_s8, place);
+}
+void wgmma_fence(Place place) { block->meet("wgmma_fence", 0xffffffffu, nullptr, perform_fence, place); }
+void wgmma_commit(Place place) { block->meet("wgmma_commit", 0xffffffffu, nullptr, perform_commit, place); }
+void wgmma_wait(u32 keep, Place place) {
+  Lane mine{};
+  mine.keep = keep;
+  block->meet("wgmma_wait", 0xffffffffu, &mine, perform_wait, place);
+}
+void wgmma_shared(float* d, u32 n, u64 a, u64 b, bool accumulate, bool trans_a, bool trans_b, Place place) {
+  Lane mine{};
+  mine.product.n = n, mine.product.d[0] = d, mine.product.a = a, mine.product.b = b;
+  mine.product.accumulate = accumulate, mine.product.trans_a = trans_a, mine.product.trans_b = trans_b;
+  block->meet("wgmma", 0xffffffffu, &mine, perform_start, place);
+}
+void wgmma_registers(float* d, u32 n, const u32* a, u64 b, bool accumulate, bool trans_b, Place place) {
+  Lane mine{};
+  mine.product.n = n, mine.product.d[0] = d, mine.product.b = b, mine.a = a;
+  mine.product.accumulate = accumulate, mine.product.trans_b = trans_b, mine.product.a_in_registers = true;
+  block->meet("wgmma", 0xffffffffu, &mine, perform_start, place);
+}
+}  // namespace interpreter
