@@ -7,23 +7,36 @@
 use std::sync::OnceLock;
 
 /// What the running machine can do, from least to most.
+///
+/// A value is the promise that the machine has the level: other crates get one from [`Isa::detect`] or [`Isa::available`] and
+/// cannot name a variant to make one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Isa {
     /// The compilation target's baseline.
+    #[non_exhaustive]
     Portable,
     /// 256-bit vectors with fused multiply-add.
+    #[non_exhaustive]
     Avx2,
     /// 512-bit vectors.
+    #[non_exhaustive]
     Avx512,
     /// 512-bit vectors that multiply pairs of bf16.
+    #[non_exhaustive]
     Avx512Bf16,
-    /// Tiles of bf16 beside them.
+    /// Tiles of bf16 and of int8 beside them.
+    #[non_exhaustive]
     Amx,
 }
 
 impl Isa {
     /// Every level, from least to most.
-    pub const ALL: [Isa; 5] = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16, Isa::Amx];
+    const ALL: [Isa; 5] = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16, Isa::Amx];
+
+    /// The [`Isa::name`] of every level, whether the machine has it or not.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        Isa::ALL.into_iter().map(Isa::name)
+    }
 
     /// The best level of this machine, or the lower one that `GALATEA_ISA` (a [`Isa::name`]) asks for.
     pub fn detect() -> Isa {
@@ -66,7 +79,7 @@ impl Isa {
         Isa::ALL.into_iter().filter(|&isa| isa <= Isa::best())
     }
 
-    /// Whether the matrix product has an instruction for int8 at this level (AVX-512 VNNI, which no level stands for: it came
+    /// Whether vectors have an instruction for products of int8 at this level (AVX-512 VNNI, which no level stands for: it came
     /// before bf16 on some machines and with it on others).
     pub fn multiplies_bytes(self) -> bool {
         #[cfg(all(target_arch = "x86_64", not(miri)))]

@@ -30,9 +30,11 @@ pub fn register_rate(isa: Isa, dtype: DType) -> f64 {
     let (run, lanes): (fn(Isa) -> f32, usize) = match (dtype, isa) {
         (DType::U32, _) => panic!("nothing multiplies u32"),
         #[cfg(all(target_arch = "x86_64", not(miri)))]
-        (DType::Bf16, Isa::Amx) => {
-            // 16 x 16 sums of 32 products each.
-            return best(&mut crate::gemm::tiles::chain) * (crate::gemm::tiles::CHAIN * 16 * 16 * 32 * 2) as f64;
+        (DType::Bf16 | DType::I8, Isa::Amx) => {
+            use crate::gemm::tiles::{CHAIN, Product, chain};
+            // 16 x 16 sums of that many products each.
+            let (product, depth) = if dtype == DType::I8 { (Product::Quads, 64) } else { (Product::Pairs, 32) };
+            return best(&mut || chain(product)) * (CHAIN * 16 * 16 * depth * 2) as f64;
         }
         // A lane multiplies two.
         (DType::Bf16, Isa::Avx512Bf16) => (multiply_add_pairs, 32),
@@ -209,7 +211,7 @@ mod tests {
     fn every_level_has_a_rate_and_its_chains_stay_finite() {
         for isa in Isa::available() {
             assert!(multiply_add(isa).is_finite(), "{}", isa.name());
-            for dtype in [DType::F32, DType::Bf16] {
+            for dtype in [DType::F32, DType::Bf16, DType::I8] {
                 let rate = register_rate(isa, dtype);
                 // No time is asserted, only that the chains were run: no core does 1e5 operations a nanosecond.
                 assert!(rate > 0.0 && rate < 1e5, "{} {}: {rate}", isa.name(), dtype.name());

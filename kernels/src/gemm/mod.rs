@@ -10,6 +10,8 @@
 //! through the same tiles by their bits until a sink scales them ([`int8`]).
 
 mod ahead;
+#[cfg(all(test, target_arch = "x86_64", target_os = "linux", not(miri)))]
+mod emulator;
 mod factor;
 mod few;
 mod finish;
@@ -56,24 +58,26 @@ const ROW_TASKS: usize = 6;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unit {
     Vectors(Word),
-    Tiles(tiles::Unit),
+    Tiles(tiles::Unit, tiles::Product),
 }
 
 impl Unit {
     fn choose(isa: Isa, precision: Precision) -> Self {
         match (precision, isa) {
             (Precision::F32, _) => Unit::Vectors(Word::Single),
-            (Precision::Bf16, Isa::Amx) => Unit::Tiles(tiles::Unit::Hardware),
+            (Precision::Bf16, Isa::Amx) => Unit::Tiles(tiles::Unit::Hardware, tiles::Product::Pairs),
             (Precision::Bf16, Isa::Avx512Bf16) => Unit::Vectors(Word::Pair),
             (Precision::Bf16, Isa::Portable | Isa::Avx2 | Isa::Avx512) => Unit::Vectors(Word::Rounded),
-            (Precision::Int8, _) => Unit::Vectors(Word::Quad),
+            (Precision::Int8, Isa::Amx) => Unit::Tiles(tiles::Unit::Hardware, tiles::Product::Quads),
+            (Precision::Int8, Isa::Portable | Isa::Avx2 | Isa::Avx512 | Isa::Avx512Bf16) => Unit::Vectors(Word::Quad),
         }
     }
 
     fn word(self) -> Word {
         match self {
             Unit::Vectors(word) => word,
-            Unit::Tiles(_) => Word::Pair,
+            Unit::Tiles(_, tiles::Product::Pairs) => Word::Pair,
+            Unit::Tiles(_, tiles::Product::Quads) => Word::Quad,
         }
     }
 
@@ -89,14 +93,14 @@ impl Unit {
     fn tile(self) -> (usize, usize) {
         match self {
             Unit::Vectors(_) => (ROWS, COLS),
-            Unit::Tiles(_) => (tiles::SIDE, tiles::SIDE),
+            Unit::Tiles(..) => (tiles::SIDE, tiles::SIDE),
         }
     }
 
     fn task_rows(self) -> usize {
         match self {
             Unit::Vectors(_) => TASK_ROWS,
-            Unit::Tiles(_) => TILE_TASK_ROWS,
+            Unit::Tiles(..) => TILE_TASK_ROWS,
         }
     }
 
@@ -104,7 +108,7 @@ impl Unit {
     fn depth(self) -> usize {
         match self {
             Unit::Vectors(_) => DEPTH,
-            Unit::Tiles(_) => TILE_DEPTH,
+            Unit::Tiles(..) => TILE_DEPTH,
         }
     }
 
@@ -113,7 +117,7 @@ impl Unit {
             Unit::Vectors(_) => {
                 (Order::DepthMajor { width: ROWS, step: ROWS }, Order::DepthMajor { width: COLS, step: pack::LANES })
             }
-            Unit::Tiles(_) => (Order::SpanTiles, Order::DepthTiles),
+            Unit::Tiles(..) => (Order::SpanTiles, Order::DepthTiles),
         }
     }
 }
@@ -170,9 +174,13 @@ impl<T: Copy + Default> Aligned<T> {
     }
 }
 
+const fn most(a: usize, b: usize) -> usize {
+    if a > b { a } else { b }
+}
+
 thread_local! {
     static BUFFERS: RefCell<Buffers> = RefCell::new(Buffers {
-        a: Aligned::new(TASK_ROWS * DEPTH),
+        a: Aligned::new(most(TASK_ROWS * DEPTH, TILE_TASK_ROWS * TILE_DEPTH)),
         b: Aligned::new(COLS * DEPTH),
         c: Aligned::new(WAITING * COLS),
     });
@@ -310,7 +318,7 @@ fn run_into(cores: &Cores, unit: Unit, (m, n, k): (usize, usize, usize), a: Fact
         let task = Task { isa, unit, rows, cols, stride, n, k, depth, a, b, sink };
         BUFFERS.with_borrow_mut(|buffers| match unit {
             Unit::Vectors(_) => task.run(buffers),
-            Unit::Tiles(tiles) => tiles.with(|| task.run(buffers)),
+            Unit::Tiles(tiles, _) => tiles.with(|| task.run(buffers)),
         });
     });
 }
@@ -391,7 +399,7 @@ impl Task<'_> {
                                 );
                             }
                         }
-                        Unit::Tiles(tiles) => {
+                        Unit::Tiles(tiles, product) => {
                             let steps = depth.div_ceil(pack::LANES);
                             let rows = if in_place {
                                 self.rows_in_place(i, ks.0)
@@ -400,7 +408,7 @@ impl Task<'_> {
                             };
                             let tile = tile.first_chunk_mut().expect("a tile of the tile unit's size");
                             // SAFETY: as for the vectors; `in_place` has seen that steps and strips are whole.
-                            unsafe { tiles.micro(steps, rows, words, tile, k > 0) };
+                            unsafe { tiles.micro(product, steps, rows, words, tile, k > 0) };
                         }
                     }
                     if ks.1 == self.k {
@@ -442,9 +450,9 @@ impl Task<'_> {
         let (word, depth) = (self.unit.word(), a.ks.1 - a.ks.0);
         let whole = match self.unit {
             Unit::Vectors(_) => depth.is_multiple_of(word.depth()),
-            Unit::Tiles(_) => {
-                depth.is_multiple_of(2 * pack::LANES)
-                    && self.a.stride.is_multiple_of(2)
+            Unit::Tiles(..) => {
+                depth.is_multiple_of(word.depth() * pack::LANES)
+                    && self.a.stride.is_multiple_of(word.depth())
                     && (a.span.1 - a.span.0).is_multiple_of(tiles::SIDE)
             }
         };
@@ -464,11 +472,12 @@ impl Task<'_> {
 impl Task<'_> {
     /// 32 rows from `i` on, read in place.
     fn rows_in_place(&self, i: usize, k: usize) -> tiles::Rows {
+        let word = self.unit.word();
         let at = |r: usize| {
-            let words = self.a.data.words((i + r) * self.a.stride + k, Word::Pair);
+            let words = self.a.data.words((i + r) * self.a.stride + k, word);
             words.expect("`in_place` has seen that A holds words")
         };
-        tiles::Rows { upper: at(0), lower: at(16), stride: self.a.stride / 2, step: pack::LANES }
+        tiles::Rows { upper: at(0), lower: at(16), stride: self.a.stride / word.depth(), step: pack::LANES }
     }
 }
 

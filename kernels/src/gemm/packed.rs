@@ -36,7 +36,7 @@ pub(super) fn pack_for(isa: Isa, unit: Unit, (n, k): (usize, usize), w: &[bf16],
 /// Whether a unit has an order of its own for weights.
 fn packs(unit: Unit) -> bool {
     match unit {
-        Unit::Tiles(_) => true,
+        Unit::Tiles(..) => true,
         Unit::Vectors(word) => word.depth() == 2,
     }
 }
@@ -54,7 +54,7 @@ fn offset(unit: Unit, n: usize, ks: (usize, usize), j: usize) -> usize {
     let depth = (ks.1 - ks.0).div_ceil(unit.word().depth());
     match unit {
         Unit::Vectors(word) => ks.0 / word.depth() * n.next_multiple_of(LANES) + j * depth,
-        Unit::Tiles(_) => {
+        Unit::Tiles(..) => {
             let panels = n.div_ceil(tiles::SIDE);
             let before = ks.0 / unit.word().depth() / LANES * panels;
             (before + j / tiles::SIDE * depth.div_ceil(LANES)) * tiles::STEP

@@ -56,7 +56,7 @@ fn units() -> Vec<(Isa, Unit, Precision)> {
     let mut units: Vec<_> =
         Isa::available().flat_map(|isa| [of(isa, Precision::F32), of(isa, Precision::Bf16)]).collect();
     for isa in Isa::available() {
-        units.push((isa, Unit::Tiles(tiles::Unit::Software), Precision::Bf16));
+        units.push((isa, Unit::Tiles(tiles::Unit::Software, tiles::Product::Pairs), Precision::Bf16));
     }
     // Pairs in loops: what a machine without them would compute.
     units.push((Isa::Portable, Unit::Vectors(Word::Pair), Precision::Bf16));
@@ -65,7 +65,8 @@ fn units() -> Vec<(Isa, Unit, Precision)> {
 
 /// Every unit of int8 that can be tested here.
 pub(super) fn units_of_bytes() -> Vec<(Isa, Unit)> {
-    Isa::available().map(|isa| (isa, Unit::choose(isa, Precision::Int8))).collect()
+    let tiles = |isa| (isa, Unit::Tiles(tiles::Unit::Software, tiles::Product::Quads));
+    Isa::available().flat_map(|isa| [(isa, Unit::choose(isa, Precision::Int8)), tiles(isa)]).collect()
 }
 
 #[test]
@@ -99,6 +100,27 @@ fn every_layout_size_type_and_unit_equals_the_f64_product() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn tiles_give_the_bits_of_their_twin_in_loops() {
+    if !Isa::available().any(|isa| isa == Isa::Amx) {
+        return;
+    }
+    // The most rows and the deepest block that a task packs besides.
+    let sizes = SIZES.into_iter().chain([(TILE_TASK_ROWS, 256, 2 * TILE_DEPTH)]);
+    for (shape, (la, lb)) in sizes.flat_map(|shape| LAYOUTS.map(|layouts| (shape, layouts))) {
+        let (m, n, k) = shape;
+        let (a, b) = (halves(&random(m * k, 1)), halves(&random(k * n, 2)));
+        let with = |tiles| {
+            let (fa, fb) = (Factor::new(&a[..], stride(la, m, k), la), Factor::new(&b[..], stride(lb, k, n), lb));
+            let (mut c, unit) = (vec![f32::NAN; m * n], Unit::Tiles(tiles, tiles::Product::Pairs));
+            let out = ElementsMut::F32(&mut c);
+            run(&cores(2, Isa::Amx), unit, shape, fa, Right::Plain(fb), out, Epilogue::default());
+            c
+        };
+        assert!(with(tiles::Unit::Hardware) == with(tiles::Unit::Software), "{la:?} {lb:?} {m}x{n}x{k}");
     }
 }
 
@@ -201,7 +223,7 @@ fn packed_weights_give_the_bits_of_weights_as_they_lie() {
 #[test]
 fn packed_weights_fit_the_order_of_tiles() {
     // What a machine with tiles does, in loops.
-    let (m, n, k, unit) = (40, 100, 600, Unit::Tiles(tiles::Unit::Software));
+    let (m, n, k, unit) = (40, 100, 600, Unit::Tiles(tiles::Unit::Software, tiles::Product::Pairs));
     let (x, w) = (halves(&random(m * k, 1)), halves(&random(n * k, 2)));
     let mut words = vec![u32::MAX; packed_words(n, k)];
     packed::pack_for(Isa::detect(), unit, (n, k), &w, &mut words);
