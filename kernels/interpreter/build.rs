@@ -46,6 +46,7 @@ fn main() {
     }
     let options = compiler(&kernels, &own).get_compiler();
     let mut common = DefaultHasher::new();
+    include_str!("build.rs").hash(&mut common);
     options.path().hash(&mut common);
     options.args().hash(&mut common);
     headers.iter().for_each(|path| read(path).hash(&mut common));
@@ -86,10 +87,23 @@ fn object(build: &cc::Build, unit: &Path, out: &Path, common: u64) -> PathBuf {
         return object;
     }
     let mut build = build.clone();
+    if watched(unit) && !build.get_compiler().args().iter().any(|flag| flag == "-fsanitize=address") {
+        build.flag("-fsanitize=thread");
+    }
+    if watched(unit) {
+        build.flag("-fsanitize=alignment,bounds,integer-divide-by-zero");
+    } else if name == "tensor_cores" {
+        build.opt_level(3);
+    }
     let made = build.file(unit).compile_intermediates();
     fs::rename(&made[0], &object).expect("both lie in OUT_DIR");
     fs::write(&stamp, key).expect("OUT_DIR can be written");
     object
+}
+
+/// Whether the unit is a kernel's, in which the compiler announces every access: to cpp/hooks.cpp, which looks for races.
+fn watched(unit: &Path) -> bool {
+    read(unit).starts_with("// of ")
 }
 
 /// What the interpreter cannot run is said here rather than by the compiler, far from its cause.

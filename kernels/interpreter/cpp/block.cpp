@@ -14,8 +14,8 @@ thread_local Ids* ids = nullptr;
 thread_local Block* block = nullptr;
 
 namespace {
-// Room for shared memory, between pages that nobody may touch.
-constexpr size_t kShared = 256 * 1024, kGuard = 64 * 1024;
+// Shared memory lies between pages that nobody may touch.
+constexpr size_t kGuard = 64 * 1024;
 
 void write(Report& report, Fault fault, const char* format, va_list arguments) {
   report.fault = (u32)fault;
@@ -73,9 +73,12 @@ bool Block::run(const Ids& base, u32 dynamic, void (*body)(void**), void** args)
   const u32 count = base.threads.x * base.threads.y * base.threads.z;
   body_ = body, args_ = args, alive_ = count, dynamic_bytes = shared_bytes = dynamic;
   memset(shared, 0xff, dynamic);  // NaN: reading what nobody wrote shows
-  arrays.clear(), pending.clear(), round_.clear(), next_.clear();
+  arrays.clear(), pending.clear(), mbarriers.clear(), round_.clear(), next_.clear();
+  if (order.ends()) order.restart(), shadow.forget();
+  order.begin_block(count);
+  shadow.begin_block();
   at_ = 0, held_rounds_ = 0;
-  for (Barrier& barrier : barriers_) barrier.arrived = 0, barrier.waiting.clear();
+  for (Barrier& barrier : barriers_) barrier.arrived = 0, barrier.waiting.clear(), barrier.gathered.clear();
   for (u32 w = 0; w < warps_.size(); w++) {
     const u32 lanes = std::min(count - 32 * w, 32u);
     warps_[w].alive = lanes == 32 ? 0xffffffffu : (1u << lanes) - 1;

@@ -9,6 +9,8 @@
 #include "interpreted.hpp"
 #include "interpreted_ampere.hpp"
 #include "interpreted_hopper.hpp"
+#include "order.hpp"
+#include "shadow.hpp"
 
 namespace interpreter {
 // What can go wrong, in the order of `Kind` in src/failure.rs.
@@ -67,6 +69,7 @@ struct TensorCopy {
   u64* bar;
   int at[3];
   bool add;
+  u32 actor, stamp;
 };
 struct Product {
   u32 n;
@@ -80,23 +83,28 @@ struct Product {
 template <class Work>
 struct Groups {
   std::vector<Work> work;
-  std::vector<size_t> ends;  // of committed groups
+  struct End {
+    size_t work;
+    u32 stamp;
+  };
+  std::vector<End> ends;  // of committed groups
   size_t done = 0;
 
   void clear() { work.clear(), ends.clear(), done = 0; }
-  void commit() { ends.push_back(work.size()); }
-  // Does everything up to the last group but `keep`.
+  void commit(u32 stamp) { ends.push_back({work.size(), stamp}); }
+  // Does everything up to the last group but `keep`; the stamp of that group, zero where none is over.
   template <class Do>
-  void wait(size_t keep, Do&& perform) {
-    if (ends.size() <= keep) return;
+  u32 wait(size_t keep, Do&& perform) {
+    if (ends.size() <= keep) return 0;
     const size_t last = ends.size() - 1 - keep;
-    const size_t end = ends[last];
-    for (; done < end; done++) perform(work[done]);
+    const End end = ends[last];
+    for (; done < end.work; done++) perform(work[done]);
     if (keep == 0 && done == work.size()) {
       clear();
     } else {
       ends.erase(ends.begin(), ends.begin() + (long)last + 1);
     }
+    return end.stamp;
   }
   template <class Do>
   void finish(Do&& perform) {
@@ -139,6 +147,13 @@ struct Barrier {
   u32 arrived = 0, count = 0;
   Place place{};
   std::vector<u16> waiting;
+  Knowledge gathered;
+};
+// An mbarrier that was initialised: by whom, and what is known of those who arrived.
+struct Arrivals {
+  u64* bar;
+  u32 by, stamp;
+  Knowledge gathered, over;
 };
 struct StaticArray {
   const void* key;
@@ -148,6 +163,9 @@ struct StaticArray {
 
 class Block {
  public:
+  // Room for shared memory: more than a block may have, so that an access a little beyond still falls into it.
+  static constexpr size_t kShared = 256 * 1024;
+
   Block() = default;
   Block(const Block&) = delete;
   ~Block();
@@ -166,6 +184,10 @@ class Block {
   void phase_over(const u64* bar, u32 phase);
   void land(size_t pending);
   u8* shared_at(u32 offset, u32 bytes, const char* what, Place place);
+  // A load or a store of the running thread.
+  void touch(u32 offset, u32 bytes, bool write, u32 from);
+  Arrivals& arrivals(const u64* bar);
+  u32 barrier_offset(u32 index) const { return (u32)(reinterpret_cast<u8*>(mbarriers[index].bar) - shared); }
 
   Rng rng;
   Timing copies = Timing::Early, products = Timing::Early, loads = Timing::Early;
@@ -175,6 +197,9 @@ class Block {
   std::vector<Warp> warps_;
   std::vector<TensorCopy> pending;  // loads of the copy engine on their way
   std::vector<StaticArray> arrays;
+  std::vector<Arrivals> mbarriers;
+  Order order;
+  Shadow shadow;
   u8* shared = nullptr;  // dynamic, then static
   u32 dynamic_bytes = 0, shared_bytes = 0;
 

@@ -21,6 +21,8 @@ void copy_async(void* dst, const void* src, u32 bytes, bool in, Place place) {
          place.file, place.line);
   }
   block->shared_at(offset, bytes, "cp.async", place);
+  const u32 self = ids->linear;
+  block->shadow.write(offset, bytes, block->order.copies_of(self), block->order.tick(), {0, place});
   const Copy copy = {dst, src, bytes, in};
   if (early(block->copies)) {
     land_copy(copy);
@@ -28,6 +30,6 @@ void copy_async(void* dst, const void* src, u32 bytes, bool in, Place place) {
     block->self().copies.work.push_back(copy);
   }
 }
-void copy_commit() { block->self().copies.commit(); }
-void copy_wait(u32 keep, Place) { block->self().copies.wait(keep, land_copy); }
+void copy_commit() { block->self().copies.commit(block->order.tick()); }
+void copy_wait(u32 keep, Place) { block->order.copies_done(ids->linear, block->self().copies.wait(keep, land_copy)); }
 }  // namespace interpreter

@@ -1,4 +1,5 @@
 // TMA: boxes of a tensor of rank 3 to and from shared memory, and the mbarriers at which they arrive.
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <string>
@@ -23,6 +24,7 @@ Mbarrier& checked(u64* bar, Place place) {
   if (b.tag != kTag) {
     fail(Fault::Barrier, "the mbarrier at byte %u was not initialised, at %s:%u", offset, place.file, place.line);
   }
+  block->shadow.look(offset, 8, {0, place});
   return b;
 }
 
@@ -60,6 +62,8 @@ void each_element(const TensorCopy& copy, Do&& perform) {
   }
 }
 
+u32 bytes_of(const TensorMap3& m) { return m.boxes[0] * m.boxes[1] * m.boxes[2] * m.elem_bytes; }
+
 TensorCopy prepared(const char* what, const void* map, void* shared, int x, int y, int z, Place place) {
   TensorCopy copy{};
   memcpy(&copy.map, map, sizeof copy.map);
@@ -82,7 +86,7 @@ TensorCopy prepared(const char* what, const void* map, void* shared, int x, int 
     fail(Fault::Misaligned, "%s of a tensor at %p with pitches %llu and %llu; all are multiples of 16, at %s:%u", what,
          (const void*)m.base, m.pitches[0], m.pitches[1], place.file, place.line);
   }
-  block->shared_at(offset, row * m.boxes[1] * m.boxes[2], what, place);
+  block->shared_at(offset, bytes_of(m), what, place);
   return copy;
 }
 }  // namespace
@@ -103,11 +107,21 @@ void barrier_init(u64* bar, u32 count, Place place) {
   if (count == 0 || count > 1024) {
     fail(Fault::Barrier, "an mbarrier of %u arrivals, at %s:%u", count, place.file, place.line);
   }
+  block->shadow.write(offset, 8, ids->linear, block->order.now(ids->linear), {0, place});
+  const Arrivals fresh = {bar, ids->linear, block->order.now(ids->linear), {}, {}};
+  size_t at = 0;
+  while (at < block->mbarriers.size() && block->mbarriers[at].bar != bar) at++;
+  if (at == Order::kBarriers) fail(Fault::Barrier, "more than %zu mbarriers, at %s:%u", at, place.file, place.line);
+  if (at == block->mbarriers.size()) {
+    block->mbarriers.push_back(fresh);
+  } else {
+    block->mbarriers[at] = fresh;
+  }
   Mbarrier b{};
   b.pending = b.expected = count, b.tag = kTag;
   memcpy(bar, &b, sizeof b);
 }
-void barrier_init_fence() {}
+void barrier_init_fence() { block->order.fence(ids->linear); }
 
 void barrier_arrive(u64* bar, u32 bytes, Place place) {
   Mbarrier& b = checked(bar, place);
@@ -115,30 +129,53 @@ void barrier_arrive(u64* bar, u32 bytes, Place place) {
     fail(Fault::Barrier, "more than %u arrivals in a phase of the mbarrier at byte %u, at %s:%u", (u32)b.expected,
          shared_offset(bar, place), place.file, place.line);
   }
+  block->order.publish(ids->linear, block->arrivals(bar).gathered);
   b.bytes += bytes;
   b.pending--;
   settle(bar);
 }
 
 void barrier_wait(u64* bar, u32 parity, Place place) {
-  if (checked(bar, place).phase != (parity & 1)) return;
+  if (checked(bar, place).phase != (parity & 1)) {
+    block->order.learn(ids->linear, block->arrivals(bar).over);
+    return;
+  }
   block->self().parity = parity & 1;
   block->wait("mbar_wait", bar, place);
 }
 
+Arrivals& Block::arrivals(const u64* bar) {
+  size_t at = 0;
+  while (at < mbarriers.size() && mbarriers[at].bar != bar) at++;
+  if (at == mbarriers.size()) fail(Fault::Barrier, "an mbarrier that was copied rather than initialised");
+  return mbarriers[at];
+}
+
 void Block::phase_over(const u64* bar, u32 phase) {
+  Arrivals& a = arrivals(bar);
+  a.over = a.gathered;
   for (u32 i = 0; i < threads_.size(); i++) {
     Thread& t = threads_[i];
-    if (t.state == State::Waiting && t.object == bar && t.parity == phase) wake(i);
+    if (t.state == State::Waiting && t.object == bar && t.parity == phase) {
+      order.learn(i, a.over);
+      wake(i);
+    }
   }
 }
 
-void fence_async() {}
+void fence_async() { block->order.fence(ids->linear); }
 
 void tensor_load(void* dst, const void* map, u64* bar, int x, int y, int z, Place place) {
   checked(bar, place);
   TensorCopy copy = prepared("a load of the copy engine", map, dst, x, y, z, place);
   copy.bar = bar;
+  const Arrivals& a = block->arrivals(bar);
+  if (!block->order.fenced(a.by, a.stamp, ids->linear)) {
+    fail(Fault::Barrier, "a load of the copy engine for the mbarrier at byte %u, which no mbar_init_fence follows, at %s:%u",
+         shared_offset(bar, place), place.file, place.line);
+  }
+  copy.actor = block->order.loads_at((u32)(&a - block->mbarriers.data())), copy.stamp = block->order.tick();
+  block->shadow.write(shared_offset(dst, place), bytes_of(copy.map), copy.actor, copy.stamp, {0, place});
   block->pending.push_back(copy);
   if (block->loads == Timing::Early) block->land(block->pending.size() - 1);
 }
@@ -154,7 +191,10 @@ void Block::land(size_t index) {
       memset(inside, 0, m.elem_bytes);
     }
   });
-  reinterpret_cast<Mbarrier*>(copy.bar)->bytes -= (i64)m.boxes[0] * m.boxes[1] * m.boxes[2] * m.elem_bytes;
+  reinterpret_cast<Mbarrier*>(copy.bar)->bytes -= bytes_of(m);
+  Knowledge& gathered = arrivals(copy.bar).gathered;
+  gathered.resize(order.actors());
+  gathered[copy.actor] = std::max(gathered[copy.actor], copy.stamp);
   settle(copy.bar);
 }
 
@@ -179,14 +219,16 @@ void tensor_store(const void* map, const void* src, int x, int y, int z, bool ad
     fail(Fault::Launch, "the copy engine adds floats of 4 bytes here, not of %u, at %s:%u", copy.map.elem_bytes,
          place.file, place.line);
   }
+  const u32 actor = block->order.stores_of(ids->linear / 32);
+  block->shadow.read_async(shared_offset(src, place), bytes_of(copy.map), actor, block->order.tick(), {0, place});
   if (early(block->copies)) {
     finish_store(copy);
   } else {
     block->self().stores.work.push_back(copy);
   }
 }
-void tensor_commit() { block->self().stores.commit(); }
+void tensor_commit() { block->self().stores.commit(block->order.tick()); }
 void tensor_wait(u32 keep, Place) {
-  block->self().stores.wait(keep, finish_store);
+  block->order.stores_done(ids->linear / 32, block->self().stores.wait(keep, finish_store));
 }
 }  // namespace interpreter

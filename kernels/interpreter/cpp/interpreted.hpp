@@ -46,6 +46,7 @@ extern thread_local Ids* ids __attribute__((tls_model("initial-exec")));
 u8* dynamic_shared();
 // The array that belongs to `key` (one for each declaration) in the running block.
 void* static_shared(const void* key, size_t bytes, size_t align);
+void atomic_access(const void* at, size_t bytes, Place);
 void sync_threads(Place);
 void bar_sync(u32 id, u32 count, Place);
 void bar_arrive(u32 id, u32 count, Place);
@@ -129,13 +130,16 @@ INTERPRETER_REDUCE(__reduce_or_sync, u32, Or)
 INTERPRETER_REDUCE(__reduce_xor_sync, u32, Xor)
 #undef INTERPRETER_REDUCE
 
-// A block has its OS thread for itself, so what is atomic on a GPU needs nothing here.
-#define INTERPRETER_ATOMIC(name, result)  \
-  template <class T>                      \
-  T name(T* at, T x) {                    \
-    const T old = *at;                    \
-    *at = result;                         \
-    return old;                           \
+// A block has its OS thread for itself, so what is atomic on a GPU is plain here; it is announced as atomic, and the
+// compiler's calls before every access are left out.
+#define INTERPRETER_UNWATCHED __attribute__((no_sanitize("thread")))
+#define INTERPRETER_ATOMIC(name, result)                                   \
+  template <class T>                                                       \
+  INTERPRETER_UNWATCHED T name(T* at, T x, INTERPRETER_HERE) {             \
+    interpreter::atomic_access(at, sizeof(T), INTERPRETER_PLACE);          \
+    const T old = *at;                                                     \
+    *at = result;                                                          \
+    return old;                                                            \
   }
 INTERPRETER_ATOMIC(atomicAdd, old + x)
 INTERPRETER_ATOMIC(atomicMin, x < old ? x : old)
@@ -143,20 +147,18 @@ INTERPRETER_ATOMIC(atomicMax, x > old ? x : old)
 INTERPRETER_ATOMIC(atomicExch, x)
 INTERPRETER_ATOMIC(atomicOr, old | x)
 INTERPRETER_ATOMIC(atomicAnd, old & x)
+// The next is after `last` zero: the counter of "the last block to finish".
+INTERPRETER_ATOMIC(atomicInc, old >= x ? 0 : old + 1)
+// The greater of floats of any sign.
+INTERPRETER_ATOMIC(atomic_max, x > old ? x : old)
 #undef INTERPRETER_ATOMIC
 template <class T>
-T atomicCAS(T* at, T expected, T x) {
+INTERPRETER_UNWATCHED T atomicCAS(T* at, T expected, T x, INTERPRETER_HERE) {
+  interpreter::atomic_access(at, sizeof(T), INTERPRETER_PLACE);
   const T old = *at;
   if (old == expected) *at = x;
   return old;
 }
-// Wraps to zero after `last`: the counter of "the last block to finish".
-inline u32 atomicInc(u32* at, u32 last) {
-  const u32 old = *at;
-  *at = old >= last ? 0 : old + 1;
-  return old;
-}
-inline void atomic_max(float* at, float x) { *at = x > *at ? x : *at; }
 
 inline float __uint_as_float(u32 bits) {
   float x;

@@ -6,7 +6,11 @@
 namespace interpreter {
 void Block::release(Barrier& barrier) {
   barrier.arrived = 0;
-  for (u16 t : barrier.waiting) wake(t);
+  if (barrier.count == 0) order.meet_all();
+  for (u16 t : barrier.waiting) {
+    if (barrier.count != 0) order.learn(t, barrier.gathered);
+    wake(t);
+  }
   barrier.waiting.clear();
 }
 
@@ -27,8 +31,10 @@ void Block::sync(u32 id, u32 count, bool waits, const char* what, Place place) {
          barrier.place.file, barrier.place.line);
   }
   barrier.arrived++;
+  if (count != 0) order.publish(ids->linear, barrier.gathered);
   if (barrier.arrived == (count == 0 ? alive_ : count)) {
     release(barrier);
+    if (count != 0 && waits) order.learn(ids->linear, barrier.gathered);
   } else if (waits) {
     barrier.waiting.push_back((u16)ids->linear);
     wait(what, &barrier, place);
@@ -65,7 +71,7 @@ void Block::meet(const char* what, u32 mask, void* mine, Perform perform, Place 
   while (at < w.meetings.size() && (w.meetings[at].mask & mask) == 0) at++;
   if (at == w.meetings.size()) {
     w.meetings.push_back({what, mask, 0, perform, place, {}});
-  } else if (const Meeting& m = w.meetings[at]; m.mask != mask || strcmp(m.what, what) != 0) {
+  } else if (const Meeting& m = w.meetings[at]; m.mask != mask || (m.what != what && strcmp(m.what, what) != 0)) {
     fail(Fault::Divergence, "%s under mask %08x at %s:%u, while lanes of it are in %s under mask %08x at %s:%u", what,
          mask, place.file, place.line, m.what, m.mask, m.place.file, m.place.line);
   }
@@ -131,7 +137,11 @@ void perform_reduce(u32, u32 lanes, void* const* operands) {
 }
 }  // namespace
 
-void sync_warp(u32 mask, Place place) { block->meet("__syncwarp", mask, nullptr, nullptr, place); }
+// A shuffle orders no memory; this does.
+void perform_sync(u32 warp, u32 lanes, void* const*) {
+  block->order.meet_lanes(warp, lanes, lanes == block->warps_[warp].alive);
+}
+void sync_warp(u32 mask, Place place) { block->meet("__syncwarp", mask, nullptr, perform_sync, place); }
 u64 shuffle(u32 mask, u64 value, u32 source, Place place) {
   Shuffle mine = {value, 0, source, place};
   block->meet("a shuffle", mask, &mine, perform_shuffle, place);

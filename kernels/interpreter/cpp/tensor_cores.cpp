@@ -39,14 +39,21 @@ void each_pair(u32 lanes, void* const* operands, const char* what, Do&& perform)
     }
   }
 }
-u8* matrix_row(const void* row, u32 count, const char* what, Place place) {
+u8* matrix_row(const void* row, u32 count, bool writes, const char* what, Place place) {
   if (lane() >= 8 * count) return nullptr;  // these lanes give no address
   const u32 offset = shared_offset(row, place);
   if (offset % 16 != 0) {
     fail(Fault::Misaligned, "%s with a row at byte %u; it begins at a multiple of 16, at %s:%u", what, offset,
          place.file, place.line);
   }
-  return block->shared_at(offset, 16, what, place);
+  u8* at = block->shared_at(offset, 16, what, place);
+  const u32 self = ids->linear;
+  if (writes) {
+    block->shadow.write(offset, 16, self, block->order.now(self), {0, place});
+  } else {
+    block->shadow.read(offset, 16, self, block->order.now(self), {0, place});
+  }
+  return at;
 }
 
 struct SmallBf16 {
@@ -102,37 +109,55 @@ void perform_s8(u32, u32 lanes, void* const* operands) {
   }
 }
 
-// An operand of 16 columns of K in shared memory, as its descriptor says: fills out[k][i] for rows i of the long side.
-template <u32 Width>
-void read_operand(u64 descriptor, bool mn_major, u32 first, u32 rows, float (*out)[Width]) {
-  const u32 start = (u32)(descriptor & 0x3fff) << 4, leading = (u32)(descriptor >> 16 & 0x3fff) << 4;
-  const u32 stride = (u32)(descriptor >> 32 & 0x3fff) << 4, mode = (u32)(descriptor >> 62);
-  const u32 width = mode == 0 ? 16 : mode == 1 ? 128 : mode == 2 ? 64 : 32;  // bytes of a row of the pattern
-  const u32 mask = width / 16 - 1;
-  const auto chunk = [&](u32 at) {
-    at ^= (at >> 7 & mask) << 4;
-    return reinterpret_cast<const u16*>(block->shared_at(at, 16, "wgmma", {"its descriptor", 0}));
-  };
-  if (mn_major) {
-    for (u32 i = 0; i < rows; i += 8) {
-      for (u32 k = 0; k < 16; k++) {
+// An operand of 16 columns of K in shared memory, as its descriptor says.
+struct Operand {
+  u32 start, leading, stride, width;  // bytes; the width is a row's of the pattern, 16 where there is none
+  bool mn_major;
+
+  Operand(u64 descriptor, bool mn_major) : mn_major(mn_major) {
+    const auto field = [descriptor](u32 bit) { return (u32)(descriptor >> bit & 0x3fff) << 4; };
+    start = field(0), leading = field(16), stride = field(32);
+    static constexpr u32 kWidths[4] = {16, 128, 64, 32};
+    width = kWidths[descriptor >> 62];
+  }
+  // Calls `perform(offset, i, k)` for every chunk of 8 elements of rows first.. of the long side: along i where that is
+  // innermost, along k otherwise.
+  template <class Do>
+  void each_chunk(u32 first, u32 rows, Do&& perform) const {
+    const bool plain = width == 16;
+    const auto swizzled = [this](u32 at) { return at ^ ((at >> 7 & (width / 16 - 1)) << 4); };
+    if (mn_major) {
+      for (u32 i = 0; i < rows; i += 8) {
         const u32 byte = 2 * (first + i);
-        const u32 at = mode == 0 ? start + byte / 16 * stride + k % 8 * 16 + k / 8 * leading
-                                 : start + byte / width * leading + byte % width + k % 8 * width + k / 8 * stride;
-        const u16* eight = chunk(at);
-        for (u32 j = 0; j < 8; j++) out[k][i + j] = widened(eight[j]);
+        const u32 column = plain ? byte / 16 * stride : byte / width * leading + byte % width;
+        for (u32 k = 0; k < 16; k++) {
+          perform(swizzled(start + column + k % 8 * width + k / 8 * (plain ? leading : stride)), i, k);
+        }
       }
-    }
-  } else {
-    for (u32 i = 0; i < rows; i++) {
-      for (u32 k = 0; k < 16; k += 8) {
-        const u32 row = first + i;
-        const u16* eight = chunk(start + row / 8 * stride + row % 8 * width + (mode == 0 ? k / 8 * leading : 2 * k));
-        for (u32 j = 0; j < 8; j++) out[k + j][i] = widened(eight[j]);
+    } else {
+      for (u32 i = 0; i < rows; i++) {
+        const u32 row = (first + i) / 8 * stride + (first + i) % 8 * width;
+        for (u32 k = 0; k < 16; k += 8) perform(swizzled(start + row + (plain ? k / 8 * leading : 2 * k)), i, k);
       }
     }
   }
-}
+  // Fills out[k][i] for rows i of the long side from `first`.
+  template <u32 Width>
+  void read(u32 first, u32 rows, float (*out)[Width]) const {
+    each_chunk(first, rows, [&](u32 offset, u32 i, u32 k) {
+      const u16* eight = reinterpret_cast<const u16*>(block->shared + offset);
+      for (u32 j = 0; j < 8; j++) (mn_major ? out[k][i + j] : out[k + j][i]) = widened(eight[j]);
+    });
+  }
+  // What warp `warp` is about to read must be there, ordered and fenced.
+  void announce(u32 first, u32 rows, u32 warp, u32 stamp, Place place) const {
+    const u32 actor = block->order.products_of(warp);
+    each_chunk(first, rows, [&](u32 offset, u32, u32) {
+      block->shared_at(offset, 16, "a wgmma", place);
+      block->shadow.read_async(offset, 16, actor, stamp, {0, place});
+    });
+  }
+};
 
 // A warp's 16 rows of one product.
 void multiply(const Product& p, u32 warp) {
@@ -148,9 +173,9 @@ void multiply(const Product& p, u32 warp) {
       }
     }
   } else {
-    read_operand<16>(p.a, p.trans_a, 16 * (warp % 4), 16, a);
+    Operand(p.a, p.trans_a).read<16>(16 * (warp % 4), 16, a);
   }
-  read_operand<256>(p.b, p.trans_b, 0, p.n, b);
+  Operand(p.b, p.trans_b).read<256>(0, p.n, b);
   for (u32 lane = 0; lane < 32; lane++) {
     for (u32 i = 0; i < p.n / 2; i++) d[row(lane, i)][col(lane, i)] = p.accumulate ? p.d[lane][i] : 0.f;
   }
@@ -168,7 +193,7 @@ void multiply(const Product& p, u32 warp) {
 struct Lane {
   Product product;
   const u32* a;
-  u32 keep;
+  Place place;
 };
 void perform_start(u32 warp, u32 lanes, void* const* operands) {
   whole(lanes, "wgmma");
@@ -181,6 +206,10 @@ void perform_start(u32 warp, u32 lanes, void* const* operands) {
     p.d[lane] = o.product.d[0];
     if (p.a_in_registers) memcpy(p.registers[lane], o.a, 16);
   }
+  const u32 stamp = block->order.tick();
+  const Place place = static_cast<Lane*>(operands[0])->place;
+  if (!p.a_in_registers) Operand(p.a, p.trans_a).announce(16 * (warp % 4), 16, warp, stamp, place);
+  Operand(p.b, p.trans_b).announce(0, p.n, warp, stamp, place);
   Groups<Product>& queue = block->warps_[warp].products;
   // Products of a warp keep their order: one that runs at once must find none waiting.
   if (queue.done == queue.work.size() && early(block->products)) {
@@ -191,12 +220,13 @@ void perform_start(u32 warp, u32 lanes, void* const* operands) {
 }
 void perform_commit(u32 warp, u32 lanes, void* const*) {
   whole(lanes, "wgmma_commit");
-  block->warps_[warp].products.commit();
+  block->warps_[warp].products.commit(block->order.tick());
 }
 void perform_wait(u32 warp, u32 lanes, void* const* operands) {
   whole(lanes, "wgmma_wait");
-  const u32 keep = static_cast<Lane*>(operands[0])->keep;
-  block->warps_[warp].products.wait(keep, [warp](const Product& p) { multiply(p, warp); });
+  const u32 keep = *static_cast<u32*>(operands[0]);
+  const u32 over = block->warps_[warp].products.wait(keep, [warp](const Product& p) { multiply(p, warp); });
+  block->order.products_done(warp, over);
 }
 void perform_fence(u32, u32 lanes, void* const*) { whole(lanes, "wgmma_fence"); }
 
@@ -209,11 +239,11 @@ void perform_store(u32, u32 lanes, void* const* operands) {
 }  // namespace
 
 void load_matrix(u32* r, u32 count, const void* row, bool transposed, Place place) {
-  Rows mine = {r, count, matrix_row(row, count, "ldmatrix", place), transposed};
+  Rows mine = {r, count, matrix_row(row, count, false, "ldmatrix", place), transposed};
   block->meet("ldmatrix", 0xffffffffu, &mine, perform_load, place);
 }
 void store_matrix(void* row, const u32* r, bool transposed, Place place) {
-  Rows mine = {const_cast<u32*>(r), 4, matrix_row(row, 4, "stmatrix", place), transposed};
+  Rows mine = {const_cast<u32*>(r), 4, matrix_row(row, 4, true, "stmatrix", place), transposed};
   block->meet("stmatrix", 0xffffffffu, &mine, perform_store, place);
 }
 void multiply_bf16(float* d, const u32* a, u32 b0, u32 b1, Place place) {
@@ -227,20 +257,20 @@ void multiply_s8(int* d, const u32* a, u32 b0, u32 b1, Place place) {
 void wgmma_fence(Place place) { block->meet("wgmma_fence", 0xffffffffu, nullptr, perform_fence, place); }
 void wgmma_commit(Place place) { block->meet("wgmma_commit", 0xffffffffu, nullptr, perform_commit, place); }
 void wgmma_wait(u32 keep, Place place) {
-  Lane mine{};
-  mine.keep = keep;
-  block->meet("wgmma_wait", 0xffffffffu, &mine, perform_wait, place);
+  block->meet("wgmma_wait", 0xffffffffu, &keep, perform_wait, place);
 }
 void wgmma_shared(float* d, u32 n, u64 a, u64 b, bool accumulate, bool trans_a, bool trans_b, Place place) {
   Lane mine{};
   mine.product.n = n, mine.product.d[0] = d, mine.product.a = a, mine.product.b = b;
   mine.product.accumulate = accumulate, mine.product.trans_a = trans_a, mine.product.trans_b = trans_b;
+  mine.place = place;
   block->meet("wgmma", 0xffffffffu, &mine, perform_start, place);
 }
 void wgmma_registers(float* d, u32 n, const u32* a, u64 b, bool accumulate, bool trans_b, Place place) {
   Lane mine{};
   mine.product.n = n, mine.product.d[0] = d, mine.product.b = b, mine.a = a;
   mine.product.accumulate = accumulate, mine.product.trans_b = trans_b, mine.product.a_in_registers = true;
+  mine.place = place;
   block->meet("wgmma", 0xffffffffu, &mine, perform_start, place);
 }
 }  // namespace interpreter

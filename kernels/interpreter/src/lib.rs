@@ -5,6 +5,7 @@
 //! `schedule`. So an order that hardware shows once in a month is a seed here, and a mistake comes with block, thread and line.
 
 mod failure;
+mod lines;
 
 pub use failure::{Failure, Kind};
 use std::ffi::{CStr, c_char, c_void};
@@ -112,6 +113,6 @@ pub unsafe fn launch(
         kind,
         block: (report.in_block != 0).then_some(report.block),
         thread: (report.in_thread != 0).then_some(report.thread),
-        text,
+        text: lines::resolved(text),
     })
 }

@@ -4,11 +4,25 @@
 constexpr int BM = 128, BN = 128, BK = 64, STAGES = 3;
 
 // A mistake that the kernel makes on purpose; the tests expect it to be noticed.
-enum Mistake { Correct, WrongParity, EarlyRelease, FewerBytes, MoreBytes, NoFence, LateInit, NoWaitAtEnd, OneArrival };
+enum Mistake {
+  Correct,
+  WrongParity,
+  EarlyRelease,
+  FewerBytes,
+  MoreBytes,
+  NoInitFence,
+  LateInit,
+  NoWaitAtEnd,
+  OneArrival,
+  TooManyArrivals,
+  NoFullWait,
+  HalfWarp,
+};
 
 // One producer warpgroup, two consumers of 64 rows each; the grid walks the tiles.
-template <Mistake mistake, bool MnMajor>
-__device__ __forceinline__ void multiply(const TensorMap& ma, const TensorMap& mb, float* C, int M, int N, int K) {
+template <bool MnMajor>
+__device__ __forceinline__ void multiply(const TensorMap& ma, const TensorMap& mb, float* C, int M, int N, int K,
+                                         int mistake) {
   DYN_SHARED(unsigned char, memory);
   bf16* As = reinterpret_cast<bf16*>(memory);
   bf16* Bs = As + STAGES * BM * BK;
@@ -19,9 +33,9 @@ __device__ __forceinline__ void multiply(const TensorMap& ma, const TensorMap& m
   if (threadIdx.x == 0) {
     for (int s = 0; s < STAGES; s++) {
       mbar_init(&full[s], 1);
-      mbar_init(&empty[s], mistake == OneArrival ? 2 : 8);
+      mbar_init(&empty[s], mistake == OneArrival ? 2 : mistake == TooManyArrivals ? 7 : 8);
     }
-    mbar_init_fence();
+    if (mistake != NoInitFence) mbar_init_fence();
   }
   if (mistake != LateInit) __syncthreads();
   if (group == 0) {
@@ -54,7 +68,8 @@ __device__ __forceinline__ void multiply(const TensorMap& ma, const TensorMap& m
   float d[BN / 2];
   for (int t = blockIdx.x; t < tm * tn; t += gridDim.x) {
     for (int k = 0; k < steps; k++) {
-      mbar_wait(&full[s], phase);
+      if (mistake != NoFullWait) mbar_wait(&full[s], phase);
+      if (mistake == HalfWarp && lane >= 16) return;
       const bf16* a = As + s * BM * BK + wg * 64 * BK;
       const bf16* b = Bs + s * BN * BK;
       wgmma_fence();
@@ -86,10 +101,66 @@ __device__ __forceinline__ void multiply(const TensorMap& ma, const TensorMap& m
 }
 
 extern "C" __global__ void __launch_bounds__(384, 1)
-demo_hopper(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, float* c, int m, int n, int k) {
-  multiply<Correct, false>(a, b, c, m, n, k);
+demo_hopper(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, float* c, int m, int n, int k,
+            int mistake) {
+  multiply<false>(a, b, c, m, n, k, mistake);
 }
 extern "C" __global__ void __launch_bounds__(384, 1)
-demo_hopper_mn(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, float* c, int m, int n, int k) {
-  multiply<Correct, true>(a, b, c, m, n, k);
+demo_hopper_mn(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, float* c, int m, int n, int k,
+               int mistake) {
+  multiply<true>(a, b, c, m, n, k, mistake);
+}
+
+// The square of a tile of 64 x 64 by way of registers and back: ldmatrix, a product with A in registers, stmatrix, a store and
+// an addition of the copy engine. A block of one warpgroup.
+enum StoreMistake { StoreCorrect, NoFence, NoWaitRead, EarlyReuse };
+extern "C" __global__ void __launch_bounds__(128)
+demo_store(const __grid_constant__ TensorMap in, const __grid_constant__ TensorMap out,
+           const __grid_constant__ TensorMap sum, int mistake) {
+  DYN_SHARED(unsigned char, memory);
+  bf16* tile = reinterpret_cast<bf16*>(memory);        // 64 rows of 128 bytes, swizzled
+  bf16* square = tile + 64 * 64;                       // the same
+  float* sums = reinterpret_cast<float*>(square + 64 * 64);  // 64 rows of 32 floats, swizzled: the left half
+  u64* full = reinterpret_cast<u64*>(sums + 64 * 32);
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  if (threadIdx.x == 0) {
+    mbar_init(full, 1);
+    mbar_init_fence();
+  }
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    mbar_arrive_expect(full, 64 * 64 * 2);
+    tma_load_3d(tile, &in, full, 0, 0, 0);
+  }
+  mbar_wait(full, 0);
+  const auto chunk = [](bf16* from, int row, int c) { return from + row * 64 + ((c ^ (row & 7)) * 8); };
+  float d[32];
+  wgmma_fence();
+  for (int k = 0; k < 4; k++) {
+    u32 a[4];
+    ldmatrix_x4(a, chunk(tile, warp * 16 + (lane & 15), 2 * k + (lane >> 4)));
+    wgmma<64, 1>(d, a, mn_major(tile + 16 * k * 64, 0), k > 0);
+  }
+  wgmma_commit();
+  wgmma_wait<0>();
+  for (int j = 0; j < 4; j++) {
+    u32 r[4];
+    for (int i = 0; i < 4; i++) r[i] = pack_bf16(d[8 * j + 2 * i], d[8 * j + 2 * i + 1]);
+    // Matrices: rows 0-7 and 8-15 of columns 16 j.., then of 16 j + 8...
+    stmatrix_x4(chunk(square, warp * 16 + (lane & 15), 2 * j + (lane >> 4)), r);
+  }
+  for (int i = 0; i < 32; i++) {
+    const int row = warp * 16 + lane / 4 + 8 * (i >> 1 & 1), col = (i >> 2) * 8 + 2 * (lane & 3) + (i & 1);
+    if (col < 32) sums[row * 32 + ((col / 4 ^ (row & 7)) * 4) + col % 4] = d[i];
+  }
+  if (mistake != NoFence) fence_async();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    tma_store_3d(&out, square, 0, 0, 0);
+    tma_add_3d(&sum, sums, 0, 0, 0);
+    tma_commit();
+    if (mistake != NoWaitRead) tma_wait_read<0>();
+    if (mistake == NoWaitRead || mistake == EarlyReuse) square[0] = to_bf16(0.f);
+  }
+  if (mistake == EarlyReuse) square[64 + threadIdx.x * 8] = to_bf16(0.f);
 }
