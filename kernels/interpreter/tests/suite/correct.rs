@@ -116,9 +116,9 @@ fn lanes_shuffle_vote_and_reduce() {
         let n = lane as u32;
         let up = if lane % 8 >= 3 { n - 3 } else { n };
         let down = if lane % 16 + 3 < 16 { n + 3 } else { n };
-        let votes = (0..32).filter(|l| l % 3 == 0).fold(0_u32, |all, l| all | 1 << l);
+        let votes = (0..32).filter(|l| l % 3 == 0).fold(0_u32, |all, l| all | (1 << l));
         let bytes = [-128_i32, 127, -1, 1].iter().map(|b| b * lane as i32).sum::<i32>() - 7;
-        let xor = (0..32_u32).fold(0, |all, l| all ^ l * l);
+        let xor = (0..32_u32).fold(0, |all, l| all ^ (l * l));
         let want = [up, down, n ^ 5, votes, -26_i32 as u32, bytes as u32, 3, xor];
         assert_eq!(y[8 * lane..8 * lane + 8], want, "lane {lane}");
     }
