@@ -1,7 +1,7 @@
 //! Everything a change must pass, cheapest first, in one profile so that nothing is compiled twice.
 
 use crate::test::Totals;
-use crate::{Outcome, process, readme, smoke, test, tidy};
+use crate::{Outcome, kernels, process, readme, smoke, test, tidy};
 use anyhow::Result;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,15 +12,34 @@ enum Step {
     Fmt,
     Tidy,
     Clippy,
+    Kernels,
     Test,
     Doc,
     Smoke,
 }
 
 /// In the order in which they run: what costs least comes first.
-const STEPS: [Step; 6] = [Step::Fmt, Step::Tidy, Step::Clippy, Step::Test, Step::Doc, Step::Smoke];
+const STEPS: [Step; 7] = [Step::Fmt, Step::Tidy, Step::Clippy, Step::Kernels, Step::Test, Step::Doc, Step::Smoke];
 const FMT: &[&str] = &["fmt", "--all", "--check"];
 const CLIPPY: &[&str] = &["clippy", "--workspace", "--all-targets", "--release", "--", "-D", "warnings"];
+/// With the driver and the compiler of CUDA kernels, which need neither a GPU nor a toolkit to be built; the command line
+/// stands for all that is between it and the kernels.
+const CUDA_CLIPPY: &[&str] = &[
+    "clippy",
+    "--package",
+    "galatea-kernels",
+    "--package",
+    "galatea",
+    "--features",
+    "galatea-kernels/cuda,galatea/cuda",
+    "--all-targets",
+    "--release",
+    "--",
+    "-D",
+    "warnings",
+];
+/// What is there with that feature alone.
+const CUDA_TEST: &str = "cargo test --release --package galatea-kernels --features cuda --lib cuda::";
 /// In release like the rest: the dependencies' metadata is then clippy's.
 const DOC: &[&str] = &["doc", "--workspace", "--no-deps", "--release"];
 
@@ -30,6 +49,7 @@ impl Step {
             Self::Fmt => "fmt",
             Self::Tidy => "tidy",
             Self::Clippy => "clippy",
+            Self::Kernels => "kernels",
             Self::Test => "test",
             Self::Doc => "doc",
             Self::Smoke => "smoke",
@@ -46,6 +66,7 @@ impl Step {
             Self::Fmt => format!("cargo {}", FMT.join(" ")),
             Self::Tidy => "cargo xtask tidy".to_owned(),
             Self::Clippy => format!("cargo {}", CLIPPY.join(" ")),
+            Self::Kernels => format!("cargo xtask kernels check && cargo {} && {CUDA_TEST}", CUDA_CLIPPY.join(" ")),
             Self::Test => readme::command(root, "cargo test")?,
             Self::Doc => format!("RUSTDOCFLAGS=\"-D warnings\" cargo {}", DOC.join(" ")),
             Self::Smoke => smoke::line(root)?,
@@ -112,14 +133,24 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<Outcome> {
     Ok(if report.failed().is_none() { Outcome::Passed } else { Outcome::Failed })
 }
 
-fn execute(root: &Path, step: Step, line: &str, totals: &mut Option<Totals>) -> Result<bool> {
+fn execute(root: &Path, step: Step, line: &str, totals: &mut Totals) -> Result<bool> {
     match step {
         Step::Fmt => process::succeeds(process::cargo(root, FMT)),
         Step::Tidy => Ok(tidy::run(root)? == Outcome::Passed),
         Step::Clippy => process::succeeds(process::cargo(root, CLIPPY)),
+        Step::Kernels => {
+            let checked = kernels::check(root, false)?;
+            if checked.failed() || !process::succeeds(process::cargo(root, CUDA_CLIPPY))? {
+                return Ok(false);
+            }
+            let mut measured = test::measure(root, &kernels::with_compiler(root, CUDA_TEST)?)?;
+            measured.skipped += usize::from(checked.skipped());
+            *totals += measured;
+            Ok(measured.failed == 0)
+        }
         Step::Test => {
             let measured = test::measure(root, line)?;
-            *totals = Some(measured);
+            *totals += measured;
             Ok(measured.failed == 0)
         }
         Step::Doc => {
@@ -135,7 +166,7 @@ fn execute(root: &Path, step: Step, line: &str, totals: &mut Option<Totals>) -> 
 #[derive(Default)]
 struct Report {
     steps: Vec<(Step, Duration, bool)>,
-    totals: Option<Totals>,
+    totals: Totals,
 }
 
 impl Report {
@@ -151,15 +182,16 @@ impl Report {
         let not_run = planned - self.steps.len();
         text += &format!("  {:<14} {:>7.1} s", "all", elapsed.as_secs_f64());
         text += &if not_run == 0 { "\n".to_owned() } else { format!(", {not_run} steps not run\n") };
-        if let Some(totals) = self.totals {
-            text += &format!("tests: {totals}\n");
+        if self.totals != Totals::default() {
+            text += &format!("tests: {}\n", self.totals);
         }
         if let Some(step) = self.failed() {
             text += &format!("failed: {0}; rerun it alone: cargo xtask ci --only {0}\n", step.name());
         }
-        let mut totals = self.totals.unwrap_or_default();
-        if self.failed().is_some_and(|step| step != Step::Test || self.totals.is_none()) {
-            totals.failed += 1;
+        let mut totals = self.totals;
+        // A step that fails without a failed test is one failure.
+        if self.failed().is_some() && totals.failed == 0 {
+            totals.failed = 1;
         }
         text + &totals.short() + "\n"
     }
@@ -199,7 +231,7 @@ mod tests {
     fn the_last_line_is_the_totals_of_the_tests() {
         let second = Duration::from_secs(1);
         let totals = Totals { passed: 7, failed: 0, skipped: 2 };
-        let mut report = Report { steps: vec![(Step::Test, second, true)], totals: Some(totals) };
+        let mut report = Report { steps: vec![(Step::Test, second, true)], totals };
         assert_eq!(last_line(&report), "7 passed, 0 failed");
         report.steps.push((Step::Doc, second, false));
         assert_eq!(last_line(&report), "7 passed, 1 failed");
@@ -210,9 +242,9 @@ mod tests {
     fn a_failing_test_is_counted_once_and_an_early_failure_is_counted_at_all() {
         let second = Duration::from_secs(1);
         let totals = Totals { passed: 7, failed: 3, skipped: 0 };
-        let report = Report { steps: vec![(Step::Test, second, false)], totals: Some(totals) };
+        let report = Report { steps: vec![(Step::Test, second, false)], totals };
         assert_eq!(last_line(&report), "7 passed, 3 failed");
-        let report = Report { steps: vec![(Step::Fmt, second, false)], totals: None };
+        let report = Report { steps: vec![(Step::Fmt, second, false)], totals: Totals::default() };
         assert_eq!(last_line(&report), "0 passed, 1 failed");
     }
 }

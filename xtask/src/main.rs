@@ -4,6 +4,7 @@
 
 mod bench;
 mod ci;
+mod kernels;
 mod miri;
 mod process;
 mod readme;
@@ -33,6 +34,14 @@ usage: cargo xtask <command>
   bench peers                    the same works in PyTorch, candle and burn, where they are installed
         --rounds N --threads N   how often each runs in turn (9), on how many threads (all)
         --only TEXT --peer NAME  the works whose name contains TEXT; torch, candle or burn alone
+  kernels fetch | check | sass | run | build
+                                 the CUDA kernels, on a machine without a GPU
+        fetch                    the compiler (NVRTC) and the disassembler, as Python wheels, into the target folder
+        check [--bless]          every kernel for every architecture: registers, spills and shared memory against
+                                 kernels/budget.toml, which --bless rewrites
+        sass NAME                the instructions of one file of kernels, and counts of those that matter
+        run [--seeds N] [--asan] the kernels in host memory under N schedules (64), or with an address sanitizer
+        build --out DIR          machine code for a machine without the compiler
   miri                           the tests of galatea-tensor under Miri, where a nightly with Miri is installed
 ";
 
@@ -80,6 +89,7 @@ fn dispatch(root: &Path, arguments: &[String]) -> anyhow::Result<Outcome> {
         ("tidy", []) => tidy::run(root),
         ("test", []) => test::run(root),
         ("bench", rest) => bench::run(root, rest),
+        ("kernels", rest) => kernels::run(root, rest),
         ("miri", []) => miri::run(root),
         ("tidy" | "test" | "miri" | "help" | "--help" | "-h", [extra, ..]) => {
             Ok(usage(&format!("`{command}` takes no argument, found `{extra}`")))
@@ -110,9 +120,15 @@ mod tests {
 
     #[test]
     fn a_call_that_makes_no_sense_is_a_usage_error() {
-        for call in
-            [&[][..], &["clean"], &["tidy", "now"], &["ci", "--only"], &["ci", "--only", "lunch"], &["miri", "x"]]
-        {
+        for call in [
+            &[][..],
+            &["clean"],
+            &["tidy", "now"],
+            &["ci", "--only"],
+            &["ci", "--only", "lunch"],
+            &["kernels"],
+            &["miri", "x"],
+        ] {
             assert_eq!(outcome(call), Outcome::Usage, "{call:?}");
         }
     }

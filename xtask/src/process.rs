@@ -1,8 +1,9 @@
 //! Running other programs in the workspace's root.
 
 use anyhow::{Context, Result};
+use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
@@ -68,6 +69,14 @@ pub(crate) fn output(mut command: Command) -> Result<String> {
     let output = command.output().with_context(|| format!("could not start {command:?}"))?;
     anyhow::ensure!(output.status.success(), "{command:?} ended with {}", output.status);
     String::from_utf8(output.stdout).with_context(|| format!("{command:?} printed something that is not UTF-8"))
+}
+
+/// The workspace's target folder.
+pub(crate) fn target(root: &Path) -> Result<PathBuf> {
+    let text = output(cargo(root, &["metadata", "--format-version", "1", "--no-deps"]))?;
+    let metadata: Value = serde_json::from_str(&text).context("`cargo metadata` printed no JSON")?;
+    let target = metadata["target_directory"].as_str().context("`cargo metadata` named no target_directory")?;
+    Ok(PathBuf::from(target))
 }
 
 fn forward(pipe: impl Read, stream: Stream, lines: &Sender<(Stream, String)>) {

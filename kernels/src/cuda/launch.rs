@@ -25,6 +25,15 @@ impl Arch {
             Arch::Sm100a => "sm_100a",
         }
     }
+
+    /// The number in it, which an image of machine code carries.
+    pub const fn number(self) -> u32 {
+        match self {
+            Arch::Sm80 => 80,
+            Arch::Sm90a => 90,
+            Arch::Sm100a => 100,
+        }
+    }
 }
 
 /// What a plan is made for.

@@ -5,11 +5,18 @@
 //! [`Emulated`] to a function that runs a kernel in host memory, which is how the tests execute the very files that a GPU
 //! compiles.
 
+#[cfg(feature = "cuda")]
+mod code;
 mod emulated;
 mod launch;
 mod plan;
 mod sources;
 
+#[cfg(feature = "cuda")]
+pub use code::{
+    CompileError, Compiled, Compiler, Cubin, CubinError, Cubins, Damage, Image, Kernel, Log, NotAnImage, Note, Nvrtc,
+    OPTIONS, Origin, Report, headers,
+};
 pub use emulated::{Call, Emulated, EmulatedError, EmulatedMap, EmulatedMemory};
 pub use launch::{Arch, Arg, Launch, Launches, Machine, Map, Place, Source, Swizzle};
 pub use plan::{Unsupported, launches};

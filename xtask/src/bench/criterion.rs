@@ -1,7 +1,7 @@
 //! The criterion benches and the end-to-end rows below them: one run, one report.
 
 use super::baseline::{self, Baseline, Series};
-use super::{machine, report, row, target, write};
+use super::{machine, report, row, write};
 use crate::{Outcome, process};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -53,7 +53,7 @@ impl Options {
 
 /// Runs the benches whose names contain the filter, or all, then the rows; reports and compares.
 pub(super) fn run(root: &Path, options: &Options) -> Result<Outcome> {
-    let target = target(root)?;
+    let target = process::target(root)?;
     // A baseline that cannot be read is known before minutes of measuring.
     let old = options.against.as_deref().map(|name| Baseline::read(&baseline::path(&target, name))).transpose()?;
     println!("machine: {}", machine());

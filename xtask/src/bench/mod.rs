@@ -36,14 +36,6 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<Outcome> {
     }
 }
 
-/// The workspace's target folder.
-fn target(root: &Path) -> Result<PathBuf> {
-    let text = process::output(process::cargo(root, &["metadata", "--format-version", "1", "--no-deps"]))?;
-    let metadata: Value = serde_json::from_str(&text).context("`cargo metadata` printed no JSON")?;
-    let target = metadata["target_directory"].as_str().context("`cargo metadata` named no target_directory")?;
-    Ok(PathBuf::from(target))
-}
-
 /// Writes a file and the folders above it.
 fn write(path: &Path, text: &str) -> Result<()> {
     if let Some(folder) = path.parent() {

@@ -1,6 +1,5 @@
 //! Single rows: the program in `benches/src/bin/row.rs`, built in release.
 
-use super::target;
 use crate::{Outcome, process};
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -22,7 +21,7 @@ pub(super) fn run(root: &Path, arguments: &[String]) -> Result<Outcome> {
 pub(super) fn build(root: &Path) -> Result<PathBuf> {
     let arguments = ["build", "--quiet", "--release", "--package", "galatea-benches", "--bin", "row"];
     anyhow::ensure!(process::succeeds(process::cargo(root, &arguments))?, "galatea-benches does not build; see above");
-    Ok(target(root)?.join("release").join(format!("row{}", std::env::consts::EXE_SUFFIX)))
+    Ok(process::target(root)?.join("release").join(format!("row{}", std::env::consts::EXE_SUFFIX)))
 }
 
 /// The JSON object of one row, or the last thing the program said where it had none.

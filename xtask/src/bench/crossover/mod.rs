@@ -3,8 +3,8 @@
 mod plot;
 mod table;
 
-use super::{machine, row, target, write};
-use crate::Outcome;
+use super::{machine, row, write};
+use crate::{Outcome, process};
 use anyhow::{Context, Result};
 use serde_json::Value;
 use std::path::Path;
@@ -28,7 +28,7 @@ pub(super) fn run(root: &Path, arguments: &[String]) -> Result<Outcome> {
         serde_json::from_slice(&output.stdout).with_context(|| format!("{command:?} printed no JSON object"))?;
     found["machine"] = machine().into();
     found["command"] = format!("cargo xtask bench crossover {}", arguments.join(" ")).trim_end().into();
-    let folder = target(root)?.join("bench");
+    let folder = process::target(root)?.join("bench");
     let page = table::markdown(&found);
     let json = format!("{found:#}\n");
     write(&folder.join("crossover.json"), &json)?;

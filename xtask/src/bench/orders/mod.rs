@@ -2,7 +2,7 @@
 
 mod plot;
 
-use super::{target, three_digits, write};
+use super::{three_digits, write};
 use crate::{Outcome, process};
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -26,7 +26,7 @@ pub(super) fn run(root: &Path, arguments: &[String]) -> Result<Outcome> {
     }
     let found: Value =
         serde_json::from_slice(&output.stdout).with_context(|| format!("{command:?} printed no JSON object"))?;
-    let folder = target(root)?.join("bench");
+    let folder = process::target(root)?.join("bench");
     let page = markdown(&found);
     write(&folder.join("orders.json"), &format!("{found:#}\n"))?;
     write(&folder.join("orders.md"), &page)?;

@@ -7,8 +7,8 @@ mod plan;
 mod plot;
 mod table;
 
-use super::{machine, target, threads, write};
-use crate::Outcome;
+use super::{machine, threads, write};
+use crate::{Outcome, process};
 use anyhow::Result;
 use child::Child;
 use find::Found;
@@ -78,7 +78,7 @@ struct Measured {
 
 /// Measures, prints the table, and writes it with every sample and a plot.
 pub(super) fn run(root: &Path, options: &Options) -> Result<Outcome> {
-    let target = target(root)?;
+    let target = process::target(root)?;
     println!("machine: {}; {} threads, {} rounds", machine(), options.threads, options.rounds);
     // Before we build and run anything ourselves.
     let load = load_average();
