@@ -10,10 +10,9 @@ mod peers;
 mod report;
 mod row;
 
-use crate::{Outcome, USAGE, process, usage};
+use crate::{Outcome, USAGE, usage};
 use anyhow::{Context, Result};
-use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Runs what the first of `arguments` names: a row, the crossover, the peers, or the benches whose names contain it.
 pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<Outcome> {

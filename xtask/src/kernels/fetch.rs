@@ -1,8 +1,7 @@
 //! The compiler of CUDA kernels, from the Python package index into the target folder: no toolkit, no root, no GPU.
 
-use crate::process;
 use anyhow::{Context, Result};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
@@ -98,30 +97,30 @@ fn settle(fresh: &Path, toolchain: &Toolchain) -> Result<()> {
     Ok(())
 }
 
-/// Tries the installers that a machine may have until one succeeds; what the last one said, otherwise.
+/// Tries the installers that a machine may have until one succeeds; what each said, otherwise.
 fn install(fresh: &Path) -> Result<(), String> {
-    let folder = fresh.join("venv");
-    let venv = folder.join("bin/python").to_string_lossy().into_owned();
-    let folder = folder.to_string_lossy().into_owned();
-    // pip retries by itself; a wait of 15 s each keeps a machine without a network from standing still.
-    let pip: &[&str] =
-        &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--timeout=15"];
-    let uv: &[&str] = &["pip", "install", "--quiet"];
-    let installers: [(&str, &[&str], Option<[&str; 3]>); 3] =
-        [("python3", pip, None), ("uv", uv, None), (&venv, pip, Some(["-m", "venv", &folder]))];
-    let mut reason = String::new();
-    for (program, arguments, before) in installers {
-        if before.is_some_and(|before| said(Command::new("python3").args(before)).is_err()) {
-            continue;
-        }
-        let mut command = Command::new(program);
-        command.args(arguments).args(["--no-deps", "--target"]).arg(fresh).args(WHEELS);
-        match said(&mut command) {
-            Ok(()) => return Ok(()),
-            Err(why) => reason = why,
-        }
-    }
-    Err(if reason.is_empty() { "neither python3 with pip nor uv is installed".to_owned() } else { reason })
+    let wheels = |mut command: Command| said(command.args(["--no-deps", "--target"]).arg(fresh).args(WHEELS));
+    // It retries by itself; a wait of 15 s each keeps a machine without a network from standing still.
+    let pip = |python: &OsStr| {
+        let mut command = Command::new(python);
+        command.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--timeout=15"]);
+        wheels(command)
+    };
+    let uv = || {
+        let mut command = Command::new("uv");
+        command.args(["pip", "install", "--quiet"]);
+        wheels(command)
+    };
+    // A Python without pip may still be able to give one to an environment of its own.
+    let venv = || {
+        let folder = fresh.join("venv");
+        said(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+        pip(folder.join("bin/python").as_os_str())
+    };
+    let both = |first: String, second: String| format!("{first}; {second}");
+    pip(OsStr::new("python3"))
+        .or_else(|first| uv().map_err(|second| both(first, second)))
+        .or_else(|first| venv().map_err(|second| both(first, second)))
 }
 
 /// Runs a command; the last line that it complained with, if it failed.
@@ -138,6 +137,7 @@ fn said(command: &mut Command) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process;
 
     #[test]
     fn half_a_folder_is_not_taken_for_the_compiler() {
