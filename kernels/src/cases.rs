@@ -2,13 +2,14 @@
 
 use crate::backend::Backend;
 use crate::cpu::Cpu;
+use crate::cuda::{self, Arch, Call, Emulated, Machine};
 use crate::isa::Isa;
 use crate::op::Op;
 use crate::program::{Inst, Program};
 use crate::real::Real;
 use crate::slots::slots;
 use galatea_random::Philox;
-use galatea_tensor::{DType, Region, Shape, Slot, bf16};
+use galatea_tensor::{DType, Elem, Region, Shape, Slot, bf16};
 
 /// Tolerance of an output in bf16 whose inputs were rounded before the reference saw them: one unit in the last of eight
 /// bits, twice the rounding of the output, which leaves a half for the arithmetic in f32 before it.
@@ -88,10 +89,49 @@ pub(crate) fn both<const N: usize>(activations: [Host; N], tolerance: f64) -> [(
     [(activations.clone(), tolerance), (activations.map(|x| x.bf16()), BF16)]
 }
 
-/// Runs `op` once on a fresh CPU backend and returns every write in f64. `in_place` are the initial contents of the
-/// first writes; the others start as NaN.
+/// [`run_on`] a fresh CPU backend.
 pub(crate) fn run(isa: Isa, threads: usize, op: Op, reads: &[Host], in_place: &[Host]) -> Vec<Vec<f64>> {
+    run_on(&mut Cpu::with(threads, isa), op, reads, in_place).expect("the CPU runs what it can allocate")
+}
+
+/// Runs `op` once and returns every write in f64. `in_place` are the initial contents of the first writes; the others start
+/// as NaN.
+pub(crate) fn run_on<B: Backend>(
+    backend: &mut B,
+    op: Op,
+    reads: &[Host],
+    in_place: &[Host],
+) -> Result<Vec<Vec<f64>>, B::Error> {
     assert_eq!(in_place.len(), op.in_place());
+    let (inst, end) = instruction(op, reads);
+    let (read_slots, write_slots) = (inst.reads.clone(), inst.writes.clone());
+    let program = Program::new(vec![inst], vec![], [0, 0, 0, 0, end]).unwrap_or_else(|e| panic!("{e}"));
+    let mut memory = backend.allocate(&program)?;
+    let mut upload = |memory: &mut _, slot: Slot, host: &Host| match &host.data {
+        Data::F32(x) => backend.upload(memory, slot, x),
+        Data::Bf16(x) => backend.upload(memory, slot, x),
+        Data::U32(x) => backend.upload(memory, slot, x),
+        Data::I8(x) => backend.upload(memory, slot, x),
+    };
+    for (slot, host) in read_slots.iter().zip(reads) {
+        upload(&mut memory, *slot, host)?;
+    }
+    for (i, slot) in write_slots.iter().enumerate() {
+        let dims: Vec<usize> = slot.shape.dims().iter().map(|&d| d as usize).collect();
+        let poison = match slot.dtype {
+            DType::F32 => Host::poison(&dims),
+            DType::Bf16 => Host::poison(&dims).bf16(),
+            DType::I8 => Host::i8(&dims, vec![i8::MIN; slot.shape.len()]),
+            DType::F16 | DType::U32 => Host::u32(&dims, vec![u32::MAX; slot.shape.len()]),
+        };
+        upload(&mut memory, *slot, in_place.get(i).unwrap_or(&poison))?;
+    }
+    backend.run(&mut memory, &program)?;
+    write_slots.iter().map(|slot| download(backend, &memory, slot)).collect()
+}
+
+/// The op on tensors that lie one after another, and where the last ends.
+fn instruction(op: Op, reads: &[Host]) -> (Inst, usize) {
     let kinds: Vec<_> = reads.iter().map(|r| (r.shape, r.dtype())).collect();
     let outputs = slots(&op, &kinds).unwrap_or_else(|e| panic!("{e}"));
     let mut end = 0;
@@ -100,65 +140,104 @@ pub(crate) fn run(isa: Isa, threads: usize, op: Op, reads: &[Host], in_place: &[
         end = slot.end().next_multiple_of(Slot::ALIGN);
         slot
     };
-    let read_slots: Vec<Slot> = kinds.into_iter().map(&mut place).collect();
-    let write_slots: Vec<Slot> = outputs.into_iter().map(&mut place).collect();
-    let inst = Inst { op, reads: read_slots.clone().into(), writes: write_slots.clone().into() };
-    let program = Program::new(vec![inst], vec![], [0, 0, 0, 0, end]).unwrap_or_else(|e| panic!("{e}"));
-    let mut cpu = Cpu::with(threads, isa);
-    let mut memory = cpu.allocate(&program).expect("a small allocation");
-    let upload = |cpu: &mut Cpu, memory: &mut _, slot: Slot, host: &Host| match &host.data {
-        Data::F32(x) => cpu.upload(memory, slot, x).expect("upload"),
-        Data::Bf16(x) => cpu.upload(memory, slot, x).expect("upload"),
-        Data::U32(x) => cpu.upload(memory, slot, x).expect("upload"),
-        Data::I8(x) => cpu.upload(memory, slot, x).expect("upload"),
-    };
-    for (slot, host) in read_slots.iter().zip(reads) {
-        upload(&mut cpu, &mut memory, *slot, host);
-    }
-    for (i, slot) in write_slots.iter().enumerate() {
-        let dims: Vec<usize> = slot.shape.dims().iter().map(|&d| d as usize).collect();
-        match (in_place.get(i), slot.dtype) {
-            (Some(host), _) => upload(&mut cpu, &mut memory, *slot, host),
-            (None, DType::F32) => upload(&mut cpu, &mut memory, *slot, &Host::poison(&dims)),
-            (None, DType::Bf16) => upload(&mut cpu, &mut memory, *slot, &Host::poison(&dims).bf16()),
-            (None, DType::I8) => {
-                upload(&mut cpu, &mut memory, *slot, &Host::i8(&dims, vec![i8::MIN; slot.shape.len()]))
-            }
-            (None, _) => upload(&mut cpu, &mut memory, *slot, &Host::u32(&dims, vec![u32::MAX; slot.shape.len()])),
-        }
-    }
-    cpu.run(&mut memory, &program).expect("a program of one op");
-    let download = |slot: &Slot| match slot.dtype {
-        DType::U32 => memory.get::<u32>(slot).iter().map(|&x| f64::from(x)).collect(),
-        DType::I8 => memory.get::<i8>(slot).iter().map(|&x| f64::from(x)).collect(),
-        DType::Bf16 => memory.get::<bf16>(slot).iter().map(|&x| f64::from(x)).collect(),
-        _ => memory.get::<f32>(slot).iter().map(|&x| f64::from(x)).collect(),
-    };
-    write_slots.iter().map(download).collect()
+    let reads: Vec<Slot> = kinds.into_iter().map(&mut place).collect();
+    let writes: Vec<Slot> = outputs.into_iter().map(&mut place).collect();
+    (Inst { op, reads: reads.into(), writes: writes.into() }, end)
 }
 
-/// Checks every write that `truth` names (an empty entry is not compared) at every instruction level: within `tolerance`
-/// of the largest magnitude of the true tensor (absolutely where that is below one), and the same bits for one and three
-/// threads.
+/// A slot in f64.
+fn download<B: Backend>(backend: &B, memory: &B::Memory, slot: &Slot) -> Result<Vec<f64>, B::Error> {
+    fn as_f64<B: Backend, T: Elem + Into<f64>>(
+        backend: &B,
+        memory: &B::Memory,
+        slot: &Slot,
+    ) -> Result<Vec<f64>, B::Error> {
+        let mut host = vec![T::zeroed(); slot.shape.len()];
+        backend.download(memory, *slot, &mut host)?;
+        Ok(host.into_iter().map(Into::into).collect())
+    }
+    match slot.dtype {
+        DType::U32 => as_f64::<B, u32>(backend, memory, slot),
+        DType::I8 => as_f64::<B, i8>(backend, memory, slot),
+        DType::Bf16 => as_f64::<B, bf16>(backend, memory, slot),
+        DType::F32 | DType::F16 => as_f64::<B, f32>(backend, memory, slot),
+    }
+}
+
+/// Checks every write that `truth` names (an empty entry is not compared): within `tolerance` of the largest magnitude of the
+/// true tensor (absolutely where that is below one). On the CPU at every instruction level, and the same bits for one and
+/// three threads; on the CUDA kernels in the interpreter ([`emulated`]).
 #[track_caller]
 pub(crate) fn check(op: Op, reads: &[Host], in_place: &[Host], truth: &[Vec<f64>], tolerance: f64) {
     for isa in Isa::available() {
         let one = run(isa, 1, op, reads, in_place);
         let three = run(isa, 3, op, reads, in_place);
-        for (write, (truth, found)) in truth.iter().zip(&one).enumerate() {
-            let same = found.iter().zip(&three[write]).all(|(a, b)| a.to_bits() == b.to_bits());
-            assert!(same, "{op:?} at {isa:?}: write {write} depends on the number of threads");
-            if truth.is_empty() {
-                continue;
-            }
-            assert_eq!(found.len(), truth.len(), "{op:?}: write {write}");
-            let scale = truth.iter().filter(|x| x.is_finite()).fold(1.0f64, |m, x| m.max(x.abs()));
-            for (i, (f, t)) in found.iter().zip(truth).enumerate() {
-                assert!(
-                    f == t || (f - t).abs() <= tolerance * scale,
-                    "{op:?} at {isa:?}: write {write}, element {i}: {f} instead of {t} (tolerance {tolerance} of {scale})"
-                );
-            }
+        same_bits(&format!("{op:?} at {isa:?} depends on the number of threads"), &one, &three);
+        close(&format!("{op:?} at {isa:?}"), &one, truth, tolerance);
+    }
+    emulated(op, reads, in_place, truth, tolerance);
+}
+
+/// Checks the CUDA kernels of an op in the interpreter: what is planned for a machine of each kind, under several orders of
+/// its threads (`GALATEA_SCHEDULES`, 8 where it is not set), which all must give the same bits. Nothing happens for an op
+/// without kernels; `plan.rs` says which those are.
+#[track_caller]
+pub(crate) fn emulated(op: Op, reads: &[Host], in_place: &[Host], truth: &[Vec<f64>], tolerance: f64) {
+    let schedules = std::env::var("GALATEA_SCHEDULES").ok().and_then(|n| n.parse().ok()).unwrap_or(8);
+    let inst = instruction(op, reads).0;
+    let mut planned = Vec::new();
+    for machine in MACHINES {
+        let Ok(launches) = cuda::launches(&inst, machine) else { return };
+        if planned.contains(&launches) {
+            continue;
+        }
+        planned.push(launches);
+        let mut first: Option<Vec<Vec<f64>>> = None;
+        for schedule in 0..schedules {
+            let mut backend = Emulated::new(machine, interpret(schedule));
+            let name = format!("{op:?} for {machine:?} in schedule {schedule}");
+            let found = run_on(&mut backend, op, reads, in_place).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let first = first.get_or_insert_with(|| found.clone());
+            same_bits(&format!("{name} depends on the schedule"), first, &found);
+            close(&name, &found, truth, tolerance);
+        }
+    }
+}
+
+/// The machines that kernels are planned for in the tests: few processors, so that persistent blocks take several tiles.
+const MACHINES: [Machine; 2] =
+    [Machine { arch: Arch::Sm80, processors: 3 }, Machine { arch: Arch::Sm90a, processors: 3 }];
+
+/// The interpreter as a driver.
+fn interpret(schedule: u64) -> impl FnMut(Call<'_>) -> Result<(), String> {
+    move |call| {
+        let Call { entry, grid, block, shared, args, sizes } = call;
+        // SAFETY: `Emulated` gives every argument's size and addresses that are valid for the whole operand.
+        let result = unsafe { galatea_interpreter::launch(entry, grid, block, shared, args, sizes, schedule) };
+        result.map_err(|failure| failure.to_string())
+    }
+}
+
+/// Asserts that the outputs of two runs have the same bits.
+#[track_caller]
+fn same_bits(name: &str, a: &[Vec<f64>], b: &[Vec<f64>]) {
+    for (write, (a, b)) in a.iter().zip(b).enumerate() {
+        let same = a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits());
+        assert!(same, "{name}: write {write}");
+    }
+}
+
+/// Asserts that outputs are those of the reference, where it names them.
+#[track_caller]
+fn close(name: &str, found: &[Vec<f64>], truth: &[Vec<f64>], tolerance: f64) {
+    for (write, (truth, found)) in truth.iter().zip(found).enumerate().filter(|(_, (truth, _))| !truth.is_empty()) {
+        assert_eq!(found.len(), truth.len(), "{name}: write {write}");
+        let scale = truth.iter().filter(|x| x.is_finite()).fold(1.0f64, |m, x| m.max(x.abs()));
+        for (i, (f, t)) in found.iter().zip(truth).enumerate() {
+            assert!(
+                f == t || (f - t).abs() <= tolerance * scale,
+                "{name}: write {write}, element {i}: {f} instead of {t} (tolerance {tolerance} of {scale})"
+            );
         }
     }
 }
