@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::corpus::{Corpus, Vocabulary};
 use crate::relaxed::Learned;
 use galatea_autograd::{Part, Session};
-use galatea_kernels::Cpu;
+use galatea_kernels::Device;
 use galatea_models::weights::{self, Origin, Weights, export, write_atomically};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -71,7 +71,7 @@ impl Saved {
     }
 
     /// Restores every tensor of a training session.
-    pub(crate) fn load(&self, session: &mut Session<Cpu>) -> Result<(), Error> {
+    pub(crate) fn load(&self, session: &mut Session<Device>) -> Result<(), Error> {
         for (file, part) in [("model.safetensors", Part::Value), ("ema.safetensors", Part::Ema)] {
             load(session, part, &self.dir.join(file), "")?;
         }
@@ -88,7 +88,7 @@ impl Saved {
     }
 
     /// Sets the parameters of a sampling session to the average.
-    pub(crate) fn load_average(&self, session: &mut Session<Cpu>) -> Result<(), Error> {
+    pub(crate) fn load_average(&self, session: &mut Session<Device>) -> Result<(), Error> {
         load(session, Part::Value, &self.dir.join("ema.safetensors"), "")
     }
 }
@@ -96,7 +96,7 @@ impl Saved {
 const SCHEDULE: &str = "schedule.json";
 const MOMENTS: [(&str, Part); 2] = [("moment_1.", Part::Moment1), ("moment_2.", Part::Moment2)];
 
-fn load(session: &mut Session<Cpu>, part: Part, path: &Path, prefix: &str) -> Result<(), Error> {
+fn load(session: &mut Session<Device>, part: Part, path: &Path, prefix: &str) -> Result<(), Error> {
     Ok(weights::load(session, part, path, prefix, Origin::Own)??)
 }
 
@@ -106,7 +106,7 @@ pub(crate) fn save(
     config: &Config,
     state: &State,
     corpus: &Corpus,
-    session: &Session<Cpu>,
+    session: &Session<Device>,
     schedule: Option<&Learned>,
 ) -> Result<PathBuf, Error> {
     let target = run.join(format!("checkpoint-{:08}", state.step));
@@ -135,7 +135,7 @@ fn write_files(
     config: &Config,
     state: &State,
     corpus: &Corpus,
-    session: &Session<Cpu>,
+    session: &Session<Device>,
     schedule: Option<&Learned>,
 ) -> Result<(), Error> {
     std::fs::create_dir_all(dir).map_err(|source| Error::Io { path: dir.to_owned(), source })?;

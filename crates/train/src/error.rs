@@ -71,7 +71,7 @@ pub enum Error {
     },
     /// The machine.
     #[error(transparent)]
-    Machine(#[from] galatea_kernels::cpu::CpuError),
+    Machine(#[from] galatea_kernels::device::DeviceError),
     /// A file that cannot be read or written.
     #[error("{path}: {source}")]
     Io {

@@ -6,7 +6,7 @@ use crate::corpus::Corpus;
 use crate::objective::{Batch, Objective, Purpose};
 use crate::run::stream;
 use galatea_autograd::Session;
-use galatea_kernels::Cpu;
+use galatea_kernels::Device;
 use galatea_processes::Gaussian;
 use galatea_random::Philox;
 use galatea_schedules::Schedule;
@@ -42,23 +42,23 @@ const BATCH: usize = 64;
 /// A program that measures, and its memory.
 pub(crate) struct Measure {
     objective: Objective,
-    session: Session<Cpu>,
+    session: Session<Device>,
     inputs: Batch,
     rows: usize,
     times: usize,
 }
 
 impl Measure {
-    pub(crate) fn new(objective: &Objective, config: &Config) -> Result<Self, Error> {
+    pub(crate) fn new(objective: &Objective, config: &Config, device: &Device) -> Result<Self, Error> {
         let mut rec = config.training.recorder();
         let inputs = objective.record(&mut rec, "", BATCH, Purpose::Measure);
         let outputs: Vec<_> = [inputs.value].into_iter().chain(inputs.token_weight).collect();
-        let session = Session::new(Cpu::new(), rec.finish(&outputs))?;
+        let session = Session::new(device.clone(), rec.finish(&outputs))?;
         let (rows, times) = (config.training.eval_rows, config.training.eval_times);
         Ok(Self { objective: objective.clone(), session, inputs, rows, times })
     }
 
-    pub(crate) fn session_mut(&mut self) -> &mut Session<Cpu> {
+    pub(crate) fn session_mut(&mut self) -> &mut Session<Device> {
         &mut self.session
     }
 

@@ -6,8 +6,8 @@ use crate::corpus::{Corpus, Vocabulary};
 use crate::relaxed::{self, Noise, Which};
 use crate::{Error, Objective};
 use galatea_autograd::{DType, Part, Plan, Session, Var};
-use galatea_kernels::Cpu;
-use galatea_kernels::cpu::CpuError;
+use galatea_kernels::Device;
+use galatea_kernels::device::DeviceError;
 use galatea_models::plaid::Gamma;
 use galatea_models::{BlockDenoiser, NetDenoiser, NetEmbeddingDenoiser, NetPlaid};
 use galatea_processes::{Categorical, Limit, Variance};
@@ -161,12 +161,12 @@ pub struct Generator {
 }
 
 enum Net {
-    Tokens(NetDenoiser<Cpu>),
+    Tokens(NetDenoiser<Device>),
     /// In blocks of as many positions.
-    Blocks(BlockDenoiser<Cpu>, usize),
-    Embeddings(NetEmbeddingDenoiser<Cpu>),
+    Blocks(BlockDenoiser<Device>, usize),
+    Embeddings(NetEmbeddingDenoiser<Device>),
     /// A network on unit embeddings and the schedule that it was trained with.
-    Unit(Box<NetPlaid<Cpu>>, Noise),
+    Unit(Box<NetPlaid<Device>>, Noise),
 }
 
 /// The program of one call of the network of a configuration on `batch` rows of `len` among `vocab` ids, without its memory.
@@ -218,17 +218,25 @@ impl Pass {
 }
 
 impl Generator {
-    /// Loads the averaged parameters of a checkpoint, or of the newest one in a run's folder.
+    /// Loads the averaged parameters of a checkpoint, or of the newest one in a run's folder, to write on the CPU.
     ///
     /// # Errors
     /// If there is none, or it is damaged.
     pub fn load(dir: &Path, batch: usize) -> Result<Self, Error> {
+        Self::load_on(&Device::cpu(), dir, batch)
+    }
+
+    /// As [`Generator::load`], on a device.
+    ///
+    /// # Errors
+    /// As [`Generator::load`].
+    pub fn load_on(device: &Device, dir: &Path, batch: usize) -> Result<Self, Error> {
         let saved = Saved::open(dir)?;
         let vocabulary = saved.tokenizer()?;
         saved.check_vocabulary(&vocabulary)?;
         let len = vocabulary.row_len().unwrap_or(saved.config.data.len);
         let objective = Objective::new(&saved.config, vocabulary.len(), len)?;
-        let mut generator = Self::with(saved.config.clone(), objective, vocabulary, batch)?;
+        let mut generator = Self::with(saved.config.clone(), objective, vocabulary, batch, device)?;
         saved.load_average(generator.session_mut())?;
         if let Some((_, mut noise)) = relaxed::of(&saved.config)? {
             saved.schedule(|learned| noise.take(learned.noise))?;
@@ -238,26 +246,38 @@ impl Generator {
     }
 
     /// A generator for a run in memory; its parameters are yet to be set.
-    pub(crate) fn record(config: &Config, objective: &Objective, corpus: &Corpus, batch: usize) -> Result<Self, Error> {
-        Self::with(config.clone(), objective.clone(), corpus.vocabulary().clone(), batch)
+    pub(crate) fn record(
+        config: &Config,
+        objective: &Objective,
+        corpus: &Corpus,
+        batch: usize,
+        device: &Device,
+    ) -> Result<Self, Error> {
+        Self::with(config.clone(), objective.clone(), corpus.vocabulary().clone(), batch, device)
     }
 
-    fn with(config: Config, objective: Objective, vocabulary: Vocabulary, batch: usize) -> Result<Self, Error> {
+    fn with(
+        config: Config,
+        objective: Objective,
+        vocabulary: Vocabulary,
+        batch: usize,
+        device: &Device,
+    ) -> Result<Self, Error> {
         let len = objective.len;
         if let Some((plaid, noise)) = relaxed::of(&config)? {
             let noise = noise.noise(Which::Average)?;
-            let net = NetPlaid::new(Cpu::new(), plaid, (batch, len, objective.vocab), gamma(&noise))?;
+            let net = NetPlaid::new(device.clone(), plaid, (batch, len, objective.vocab), gamma(&noise))?;
             return Ok(Self { config, objective, vocabulary, batch, len, net: Net::Unit(Box::new(net), noise) });
         }
         if let Some(blocks) = objective.block_model(&objective.model) {
             let mut rec = config.training.recorder();
             let program = blocks.program(&mut rec, objective.network_vocab(), batch, len)?;
-            let session = Session::new(Cpu::new(), rec.finish(&[program.logits]))?;
+            let session = Session::new(device.clone(), rec.finish(&[program.logits]))?;
             let net = Net::Blocks(BlockDenoiser::new(session, program, objective.mask()), blocks.block());
             return Ok(Self { config, objective, vocabulary, batch, len, net });
         }
         let Pass { plan, input, time, output } = Pass::record(&config, &objective, batch)?;
-        let session = Session::new(Cpu::new(), plan)?;
+        let session = Session::new(device.clone(), plan)?;
         let (model, schedule) = (objective.model.clone(), objective.schedule.clone());
         let time_value = move |t: f64| model.time_value(t, schedule.alpha_bar(t));
         let net = match objective.kind {
@@ -271,7 +291,7 @@ impl Generator {
         Ok(Self { config, objective, vocabulary, batch, len, net })
     }
 
-    pub(crate) fn session_mut(&mut self) -> &mut Session<Cpu> {
+    pub(crate) fn session_mut(&mut self) -> &mut Session<Device> {
         match &mut self.net {
             Net::Tokens(net) => net.session_mut(),
             Net::Blocks(net, _) => net.session_mut(),
@@ -504,7 +524,7 @@ type Watch<'a> = &'a mut dyn FnMut(&Frame<'_>) -> ControlFlow<()>;
 /// Steps a sampler to its end, or until the watcher stops it.
 fn drive<S>(mut sampler: S, steps: usize, watch: Watch<'_>) -> Result<Canvas, Error>
 where
-    S: Sampler<DenoiserError = CpuError>,
+    S: Sampler<DenoiserError = DeviceError>,
 {
     let show = |canvas: &Canvas, watch: Watch<'_>| {
         let Canvas { step, t, calls, .. } = *canvas;

@@ -18,6 +18,7 @@ pub use config::Config;
 pub use corpus::{Corpus, Vocabulary};
 pub use error::Error;
 pub use evaluate::Evaluation;
+pub use galatea_kernels::device::{Choice, Device, DeviceError};
 pub use generator::{Frame, Generator, Order, Outcome, Sampling, pass_program};
 pub use objective::{Batch, Levels, Objective, Purpose};
 pub use run::{Run, StepReport, step_program};

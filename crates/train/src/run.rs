@@ -7,7 +7,7 @@ use crate::objective::{Batch, Objective, Purpose, T_MIN};
 use crate::relaxed::{Bound, Relaxed};
 use crate::{Error, Generator, checkpoint};
 use galatea_autograd::{Part, Plan, Session, Var};
-use galatea_kernels::Cpu;
+use galatea_kernels::Device;
 use galatea_processes::Times;
 use galatea_random::Philox;
 use std::path::{Path, PathBuf};
@@ -39,10 +39,11 @@ pub struct StepReport {
 
 /// A training run.
 pub struct Run {
+    device: Device,
     config: Config,
     corpus: Corpus,
     objective: Objective,
-    session: Session<Cpu>,
+    session: Session<Device>,
     losses: Losses,
     norm: Var,
     hyper: Var,
@@ -56,14 +57,22 @@ pub struct Run {
 }
 
 impl Run {
-    /// Reads the data, builds the tokenizer, records the step and draws the parameters.
+    /// Reads the data, builds the tokenizer, records the step and draws the parameters, on the CPU.
     ///
     /// # Errors
     /// If the configuration fits no run, the data cannot be read, or memory is short.
     pub fn start(config: Config) -> Result<Self, Error> {
+        Self::start_on(Device::cpu(), config)
+    }
+
+    /// As [`Run::start`], on a device.
+    ///
+    /// # Errors
+    /// As [`Run::start`].
+    pub fn start_on(device: Device, config: Config) -> Result<Self, Error> {
         config.validate()?;
         let corpus = Corpus::open(&config)?;
-        let mut run = Self::record(config, corpus)?;
+        let mut run = Self::record(device, config, corpus)?;
         run.session.init(run.config.training.seed)?;
         Ok(run)
     }
@@ -75,19 +84,19 @@ impl Run {
     /// If there is no checkpoint, it is damaged, or the data or the tokenizer are not the ones it was trained with.
     pub fn resume(dir: &Path) -> Result<Self, Error> {
         let saved = checkpoint::Saved::open(dir)?;
-        Self::resume_with(saved.config.clone(), dir)
+        Self::resume_on(Device::cpu(), saved.config.clone(), dir)
     }
 
-    /// As [`Run::resume`] with another configuration, say with more steps; the model must be the same.
+    /// As [`Run::resume`] on a device and with another configuration, say with more steps; the model must be the same.
     ///
     /// # Errors
     /// As [`Run::resume`].
-    pub fn resume_with(config: Config, dir: &Path) -> Result<Self, Error> {
+    pub fn resume_on(device: Device, config: Config, dir: &Path) -> Result<Self, Error> {
         config.validate()?;
         let saved = checkpoint::Saved::open(dir)?;
         let corpus = Corpus::open_with(&config, saved.tokenizer()?)?;
         saved.check_vocabulary(corpus.vocabulary())?;
-        let mut run = Self::record(config, corpus)?;
+        let mut run = Self::record(device, config, corpus)?;
         saved.load(&mut run.session)?;
         if let Losses::Relaxed(relaxed) = &mut run.losses {
             saved.schedule(|learned| relaxed.restore(learned))?;
@@ -96,14 +105,15 @@ impl Run {
         Ok(run)
     }
 
-    fn record(config: Config, corpus: Corpus) -> Result<Self, Error> {
+    fn record(device: Device, config: Config, corpus: Corpus) -> Result<Self, Error> {
         let objective = Objective::new(&config, corpus.vocab(), corpus.len())?;
         let (batch, micro) = (config.training.batch, config.training.accumulation);
         let (plan, losses, norm) = record(&config, &objective)?;
-        let session = Session::new(Cpu::new(), plan)?;
+        let session = Session::new(device.clone(), plan)?;
         let hyper = session.plan().input("hyper").expect("recorded by update");
         let (x_0, times) = (vec![0; batch * micro * corpus.len()], vec![0.0; batch * micro * objective.times()]);
         Ok(Self {
+            device,
             config,
             corpus,
             objective,
@@ -240,7 +250,7 @@ impl Run {
         if let Losses::Relaxed(relaxed) = &self.losses {
             let bound = match self.bound.take() {
                 Some(bound) => bound,
-                None => Bound::new(relaxed.plaid(), &self.corpus, &self.config)?,
+                None => Bound::new(relaxed.plaid(), &self.corpus, &self.config, &self.device)?,
             };
             let bound = self.bound.insert(bound);
             copy(&self.session, Part::Ema, bound.session_mut())?;
@@ -248,7 +258,7 @@ impl Run {
         }
         let measure = match self.measure.take() {
             Some(measure) => measure,
-            None => Measure::new(&self.objective, &self.config)?,
+            None => Measure::new(&self.objective, &self.config, &self.device)?,
         };
         let measure = self.measure.insert(measure);
         copy(&self.session, Part::Ema, measure.session_mut())?;
@@ -273,7 +283,7 @@ impl Run {
     /// # Errors
     /// If memory is short.
     pub fn generator(&self, batch: usize) -> Result<Generator, Error> {
-        let mut generator = Generator::record(&self.config, &self.objective, &self.corpus, batch)?;
+        let mut generator = Generator::record(&self.config, &self.objective, &self.corpus, batch, &self.device)?;
         copy(&self.session, Part::Ema, generator.session_mut())?;
         if let Losses::Relaxed(relaxed) = &self.losses {
             generator.set_noise(relaxed.average()?);
@@ -322,7 +332,7 @@ fn record(config: &Config, objective: &Objective) -> Result<(Plan, Losses, Var),
 }
 
 /// Copies one part of the parameters to the values of another session that records the same names.
-pub(crate) fn copy(from: &Session<Cpu>, part: Part, to: &mut Session<Cpu>) -> Result<(), Error> {
+pub(crate) fn copy(from: &Session<Device>, part: Part, to: &mut Session<Device>) -> Result<(), Error> {
     let names: Vec<String> = to.plan().params().iter().map(|p| p.path.clone()).collect();
     for (index, name) in names.iter().enumerate() {
         let source = from.plan().params().iter().position(|p| p.path == *name);

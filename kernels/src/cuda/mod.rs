@@ -7,6 +7,8 @@
 
 #[cfg(feature = "cuda")]
 mod code;
+#[cfg(feature = "cuda")]
+mod device;
 mod emulated;
 mod launch;
 mod plan;
@@ -17,6 +19,8 @@ pub use code::{
     CompileError, Compiled, Compiler, Cubin, CubinError, Cubins, Damage, Image, Kernel, Log, NotAnImage, Note, Nvrtc,
     OPTIONS, Origin, Report, headers,
 };
+#[cfg(feature = "cuda")]
+pub use device::{Cuda, CudaError, CudaMemory, Gpu};
 pub use emulated::{Call, Emulated, EmulatedError, EmulatedMap, EmulatedMemory};
 pub use launch::{Arch, Arg, Launch, Launches, Machine, Map, Place, Source, Swizzle};
 pub use plan::{Unsupported, launches};

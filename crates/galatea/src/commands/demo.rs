@@ -4,6 +4,7 @@ mod grammar;
 mod wish;
 
 use super::flags::positive;
+use super::on::On;
 use super::oracle::price::{Rule, bounded, price, surest};
 use crate::failure::Usage;
 use crate::spelling::Spelling;
@@ -48,6 +49,8 @@ pub(crate) struct Args {
     /// Where the model is kept [default: runs/demo, where it replaces that of the last demonstration]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    on: On,
     /// A short form of everything, to see that it works
     #[arg(long)]
     smoke: bool,
@@ -111,7 +114,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         .and_then(|()| fs::write(&probe, []))
         .and_then(|()| fs::remove_file(&probe))
         .with_context(|| format!("cannot keep a model in {}", demo.args.folder().display()))?;
-    let mut run = Run::start(demo.args.config())?;
+    let mut run = Run::start_on(demo.args.on.open(demo.args.json)?, demo.args.config())?;
     demo.introduce(&run)?;
     demo.train(&mut run)?;
     let evaluation = run.evaluate()?;

@@ -2,6 +2,7 @@
 
 mod written;
 
+use super::on::On;
 use crate::failure::Usage;
 use crate::settings::{self, Settings, path_value};
 use crate::ui::out;
@@ -44,6 +45,8 @@ pub(crate) struct Args {
     /// Seed of the texts and of what is masked
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     seed: u64,
+    #[command(flatten)]
+    on: On,
     /// Print one JSON object instead of lines
     #[arg(long)]
     json: bool,
@@ -51,7 +54,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(samples) = args.samples {
-        return written::samples(&args.model, samples as usize, args.seed, args.json);
+        return written::samples(&args.on.open(args.json)?, &args.model, samples as usize, args.seed, args.json);
     }
     let trained = settings::of_checkpoint(&args.model)?;
     let mut settings = Settings::of(&trained);
@@ -67,7 +70,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     settings.set_some("training.eval_times", args.times.map(i64::from));
     let config = settings.config()?;
     let layout = config.data.layout;
-    let mut run = Run::resume_with(config, &args.model)?;
+    let mut run = Run::resume_on(args.on.open(args.json)?, config, &args.model)?;
     if args.likelihood {
         let rows = run.config().training.eval_rows;
         return written::likelihood(&run, &args.model, (rows, args.times.unwrap_or(8) as usize), args.seed, args.json);

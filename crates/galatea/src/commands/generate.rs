@@ -1,6 +1,7 @@
 //! What `sample` and `infill` share: options, watching, recording, output.
 
 use super::flags::{not_negative, share};
+use super::on::On;
 use crate::failure::Usage;
 use crate::spelling::{Spelling, language_of};
 use crate::ui::canvas::Painter;
@@ -59,6 +60,8 @@ pub(crate) struct Options {
     /// Write every step to a file, a JSON object a line
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
+    #[command(flatten)]
+    on: On,
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -102,7 +105,7 @@ pub(crate) fn generate(
 ) -> anyhow::Result<()> {
     let sampling = options.sampling()?;
     let count = options.count as usize;
-    let mut generator = Generator::load(&options.model, count.min(BATCH))?;
+    let mut generator = Generator::load_on(&options.on.open(options.json)?, &options.model, count.min(BATCH))?;
     let fixed = fixed(&generator)?;
     let mut painter = Painter::new(options.visual.is_some(), Duration::from_millis(options.visual.unwrap_or(0)));
     let mut record =

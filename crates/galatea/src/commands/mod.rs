@@ -9,6 +9,7 @@ pub(crate) mod flags;
 pub(crate) mod generate;
 pub(crate) mod infill;
 pub(crate) mod inspect;
+mod on;
 pub(crate) mod oracle;
 pub(crate) mod sample;
 pub(crate) mod train;

@@ -2,6 +2,7 @@
 
 use super::eval::unit;
 use super::flags::Flags;
+use super::on::On;
 use crate::failure::{Usage, hinted, is_broken_pipe};
 use crate::settings::{self, Settings, run_folder};
 use crate::spelling::Spelling;
@@ -36,6 +37,8 @@ pub(crate) struct Args {
     /// Begin anew in a folder that holds a run: its checkpoints and logs are removed
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    on: On,
     /// Print one JSON object at the end instead of lines
     #[arg(long)]
     json: bool,
@@ -75,7 +78,7 @@ fn start(args: &Args) -> anyhow::Result<(Run, PathBuf)> {
         out::note(format_args!("layout    {chosen}; --layout and --len say otherwise"));
     }
     plans::check_memory(&config)?;
-    let run = Run::start(config)?;
+    let run = Run::start_on(args.on.open(args.quiet || args.json)?, config)?;
     // Only now, when the new run is known to begin, the old one goes.
     clear(&dir)?;
     Ok((run, dir))
@@ -97,7 +100,7 @@ fn resume(args: &Args, from: &Path) -> anyhow::Result<(Run, PathBuf)> {
     settings.overlay(said);
     let config = settings.config()?;
     plans::check_memory(&config)?;
-    let run = Run::resume_with(config, &from)?;
+    let run = Run::resume_on(args.on.open(args.quiet || args.json)?, config, &from)?;
     if run.finished() {
         let steps = run.step_number();
         let message =

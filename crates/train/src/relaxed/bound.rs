@@ -7,7 +7,7 @@ use crate::corpus::Corpus;
 use crate::evaluate::{EVALUATION, Evaluation, jobs, summarise};
 use crate::objective::relaxed::{Group, Passes, Recipe, Terms, record};
 use galatea_autograd::Session;
-use galatea_kernels::Cpu;
+use galatea_kernels::Device;
 use galatea_models::Plaid;
 use galatea_models::plaid::Conditions;
 use galatea_processes::objectives::bound;
@@ -21,7 +21,7 @@ const BATCH: usize = 64;
 /// whose ends stay inside finite log-SNRs the three terms are complete, and the network may say what it likes.
 pub(crate) struct Bound {
     plaid: Plaid,
-    session: Session<Cpu>,
+    session: Session<Device>,
     group: Group,
     len: usize,
     rows: usize,
@@ -29,17 +29,17 @@ pub(crate) struct Bound {
 }
 
 impl Bound {
-    pub(crate) fn new(plaid: &Plaid, corpus: &Corpus, config: &Config) -> Result<Self, Error> {
+    pub(crate) fn new(plaid: &Plaid, corpus: &Corpus, config: &Config, device: &Device) -> Result<Self, Error> {
         let (len, mut rec) = (corpus.len(), config.training.recorder());
         let recipe =
             Recipe { plaid, vocab: corpus.vocab(), rows: BATCH, len, passes: Passes::Two, terms: Terms::CrossEntropy };
         let group = record(&mut rec, recipe, "", None);
-        let session = Session::new(Cpu::new(), rec.finish(&[group.nll, group.error]))?;
+        let session = Session::new(device.clone(), rec.finish(&[group.nll, group.error]))?;
         let (rows, times) = (config.training.eval_rows, config.training.eval_times);
         Ok(Self { plaid: plaid.clone(), session, group, len, rows, times })
     }
 
-    pub(crate) fn session_mut(&mut self) -> &mut Session<Cpu> {
+    pub(crate) fn session_mut(&mut self) -> &mut Session<Device> {
         &mut self.session
     }
 

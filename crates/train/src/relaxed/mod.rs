@@ -16,7 +16,7 @@ use crate::objective::vlb::{Heard, Told, Vlb};
 use crate::objective::{Cdcd, PlaidBound};
 use crate::run::stream;
 use galatea_autograd::{Hyper, Recorder, Session, Var};
-use galatea_kernels::Cpu;
+use galatea_kernels::Device;
 use galatea_models::plaid::{Condition, Conditions};
 use galatea_models::{Model, Plaid};
 use galatea_random::Philox;
@@ -183,7 +183,13 @@ impl Relaxed {
     }
 
     /// Draws the times of step number `step` (from 0) and writes everything that the program reads but the random key.
-    pub(crate) fn fill(&mut self, session: &mut Session<Cpu>, x_0: &[u32], seed: u64, step: u32) -> Result<(), Error> {
+    pub(crate) fn fill(
+        &mut self,
+        session: &mut Session<Device>,
+        x_0: &[u32],
+        seed: u64,
+        step: u32,
+    ) -> Result<(), Error> {
         let mut rng = Philox::new(seed, stream::TIME, step, 0);
         let (shift, rows) = (rng.uniform(), self.batch * self.parts.len());
         let noise = self.noise.noise(Which::Now)?;
@@ -261,7 +267,7 @@ impl Relaxed {
     /// Reads what a run of the program says, moves the schedule, and returns the loss in nats per token. `step` counts from 0.
     pub(crate) fn learn(
         &mut self,
-        session: &Session<Cpu>,
+        session: &Session<Device>,
         step: u32,
         factor: f64,
         hyper: &[f32; Hyper::LEN],

@@ -4,7 +4,7 @@ use crate::spelling::language_of;
 use crate::ui::out;
 use galatea_samplers::evaluate::{generative_perplexity, unigram_entropy};
 use galatea_text::language::ExactModel;
-use galatea_train::{Generator, Run, Sampling};
+use galatea_train::{Device, Generator, Run, Sampling};
 use ndarray::Array2;
 use serde_json::json;
 use std::collections::HashSet;
@@ -17,8 +17,8 @@ use std::path::Path;
 const BATCH: usize = 16;
 
 /// Writes `count` texts in the model's automatic order and prints what can be counted.
-pub(super) fn samples(model: &Path, count: usize, seed: u64, json: bool) -> anyhow::Result<()> {
-    let mut generator = Generator::load(model, count.min(BATCH))?;
+pub(super) fn samples(device: &Device, model: &Path, count: usize, seed: u64, json: bool) -> anyhow::Result<()> {
+    let mut generator = Generator::load_on(device, model, count.min(BATCH))?;
     let (len, mut ids) = (generator.len(), Vec::new());
     while ids.len() < count * len {
         let sampling = Sampling { seed, first_sample: (ids.len() / len) as u32, ..Sampling::default() };
