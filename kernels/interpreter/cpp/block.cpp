@@ -49,8 +49,9 @@ void note(Fault fault, const char* format, ...) {
   va_end(arguments);
 }
 
-void Block::begin_launch(u64 seed, Report* to, u32 threads) {
+void Block::begin_launch(u64 seed, Report* to, u32 threads, void** args, const size_t* sizes, size_t count) {
   report = to;
+  args_ = args, sizes_ = sizes, count_ = count;
   rng.state = seed * 0xD1342543DE82EF95ull + 1;
   shuffled_ = seed != 0;
   // Every third seed is the latest possible, the others mix; seed 0 is the order of the program.
@@ -69,14 +70,15 @@ void Block::begin_launch(u64 seed, Report* to, u32 threads) {
   }
 }
 
-bool Block::run(const Ids& base, u32 dynamic, void (*body)(void**), void** args) {
+bool Block::run(const Ids& base, u32 dynamic, void (*body)(void**)) {
   const u32 count = base.threads.x * base.threads.y * base.threads.z;
-  body_ = body, args_ = args, alive_ = count, dynamic_bytes = shared_bytes = dynamic;
+  body_ = body, alive_ = count, dynamic_bytes = shared_bytes = dynamic;
   memset(shared, 0xff, dynamic);  // NaN: reading what nobody wrote shows
   arrays.clear(), pending.clear(), mbarriers.clear(), round_.clear(), next_.clear();
   if (order.ends()) order.restart(), shadow.forget();
   order.begin_block(count);
   shadow.begin_block();
+  memory.begin_block();
   at_ = 0, held_rounds_ = 0;
   for (Barrier& barrier : barriers_) barrier.arrived = 0, barrier.waiting.clear(), barrier.gathered.clear();
   for (u32 w = 0; w < warps_.size(); w++) {

@@ -10,6 +10,7 @@
 #include "interpreted_ampere.hpp"
 #include "interpreted_hopper.hpp"
 #include "order.hpp"
+#include "memory.hpp"
 #include "shadow.hpp"
 
 namespace interpreter {
@@ -170,8 +171,8 @@ class Block {
   Block(const Block&) = delete;
   ~Block();
   // Runs one block to its end; false after a failure.
-  bool run(const Ids& ids, u32 shared_bytes, void (*body)(void**), void** args);
-  void begin_launch(u64 seed, Report* report, u32 threads);
+  bool run(const Ids& ids, u32 shared_bytes, void (*body)(void**));
+  void begin_launch(u64 seed, Report* report, u32 threads, void** args, const size_t* sizes, size_t count);
 
   Thread& self() { return threads_[ids->linear]; }
   Warp& warp() { return warps_[ids->linear / 32]; }
@@ -186,6 +187,8 @@ class Block {
   u8* shared_at(u32 offset, u32 bytes, const char* what, Place place);
   // A load or a store of the running thread.
   void touch(u32 offset, u32 bytes, bool write, u32 from);
+  // An access to memory outside of the block, where the launch says what there is.
+  void touch_outside(const void* at, size_t bytes, bool write, const Where& where);
   Arrivals& arrivals(const u64* bar);
   u32 barrier_offset(u32 index) const { return (u32)(reinterpret_cast<u8*>(mbarriers[index].bar) - shared); }
 
@@ -200,6 +203,7 @@ class Block {
   std::vector<Arrivals> mbarriers;
   Order order;
   Shadow shadow;
+  Memory memory;
   u8* shared = nullptr;  // dynamic, then static
   u32 dynamic_bytes = 0, shared_bytes = 0;
 
@@ -219,6 +223,8 @@ class Block {
   u32 held_ = 0, held_rounds_ = 0;
   void (*body_)(void**) = nullptr;
   void** args_ = nullptr;
+  const size_t* sizes_ = nullptr;
+  size_t count_ = 0;
 };
 
 // The block of this OS thread.

@@ -23,6 +23,7 @@ void copy_async(void* dst, const void* src, u32 bytes, bool in, Place place) {
   block->shared_at(offset, bytes, "cp.async", place);
   const u32 self = ids->linear;
   block->shadow.write(offset, bytes, block->order.copies_of(self), block->order.tick(), {0, place});
+  if (in && block->memory.watched()) block->touch_outside(src, bytes, false, {0, place});
   const Copy copy = {dst, src, bytes, in};
   if (early(block->copies)) {
     land_copy(copy);

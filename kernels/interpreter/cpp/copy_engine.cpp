@@ -64,7 +64,21 @@ void each_element(const TensorCopy& copy, Do&& perform) {
 
 u32 bytes_of(const TensorMap3& m) { return m.boxes[0] * m.boxes[1] * m.boxes[2] * m.elem_bytes; }
 
-TensorCopy prepared(const char* what, const void* map, void* shared, int x, int y, int z, Place place) {
+// Calls `perform(outside, bytes)` for the part of every row that lies in the tensor.
+template <class Do>
+void each_row(const TensorCopy& copy, Do&& perform) {
+  const TensorMap3& m = copy.map;
+  const i64 from = std::max<i64>(copy.at[0], 0), to = std::min<i64>((i64)copy.at[0] + m.boxes[0], (i64)m.dims[0]);
+  for (i64 z = copy.at[2]; z < (i64)copy.at[2] + m.boxes[2]; z++) {
+    for (i64 y = copy.at[1]; y < (i64)copy.at[1] + m.boxes[1]; y++) {
+      if (from >= to || y < 0 || y >= (i64)m.dims[1] || z < 0 || z >= (i64)m.dims[2]) continue;
+      const u8* row = m.base + (u64)z * m.pitches[1] + (u64)y * m.pitches[0] + (u64)from * m.elem_bytes;
+      perform(const_cast<u8*>(row), (u32)(to - from) * m.elem_bytes);
+    }
+  }
+}
+
+TensorCopy prepared(const char* what, const void* map, void* shared, int x, int y, int z, bool stores, Place place) {
   TensorCopy copy{};
   memcpy(&copy.map, map, sizeof copy.map);
   const TensorMap3& m = copy.map;
@@ -87,6 +101,9 @@ TensorCopy prepared(const char* what, const void* map, void* shared, int x, int 
          (const void*)m.base, m.pitches[0], m.pitches[1], place.file, place.line);
   }
   block->shared_at(offset, bytes_of(m), what, place);
+  if (block->memory.watched()) {
+    each_row(copy, [&](u8* outside, u32 bytes) { block->touch_outside(outside, bytes, stores, {0, place}); });
+  }
   return copy;
 }
 }  // namespace
@@ -167,7 +184,7 @@ void fence_async() { block->order.fence(ids->linear); }
 
 void tensor_load(void* dst, const void* map, u64* bar, int x, int y, int z, Place place) {
   checked(bar, place);
-  TensorCopy copy = prepared("a load of the copy engine", map, dst, x, y, z, place);
+  TensorCopy copy = prepared("a load of the copy engine", map, dst, x, y, z, false, place);
   copy.bar = bar;
   const Arrivals& a = block->arrivals(bar);
   if (!block->order.fenced(a.by, a.stamp, ids->linear)) {
@@ -213,7 +230,7 @@ void finish_store(const TensorCopy& copy) {
 }
 
 void tensor_store(const void* map, const void* src, int x, int y, int z, bool add, Place place) {
-  TensorCopy copy = prepared("a store of the copy engine", map, const_cast<void*>(src), x, y, z, place);
+  TensorCopy copy = prepared("a store of the copy engine", map, const_cast<void*>(src), x, y, z, !add, place);
   copy.add = add;
   if (add && copy.map.elem_bytes != 4) {
     fail(Fault::Launch, "the copy engine adds floats of 4 bytes here, not of %u, at %s:%u", copy.map.elem_bytes,

@@ -4,7 +4,7 @@
 // this file: it looks at shared memory alone, and reports through the same failure as everything else.
 #include "block.hpp"
 
-extern "C" char __executable_start;
+extern "C" char __executable_start, _end;
 
 namespace interpreter {
 namespace {
@@ -16,7 +16,12 @@ inline __attribute__((always_inline)) void access(const void* at, u32 bytes, boo
          (unsigned long)((char*)from - &__executable_start - 1));
   }
   const size_t offset = (size_t)((const u8*)at - b->shared);
-  if (offset < Block::kShared) b->touch((u32)offset, bytes, write, (u32)((char*)from - &__executable_start - 1));
+  const u32 code = (u32)((char*)from - &__executable_start - 1);
+  if (offset < Block::kShared) {
+    b->touch((u32)offset, bytes, write, code);
+  } else if (b->memory.watched()) {
+    b->touch_outside(at, bytes, write, {code, {nullptr, 0}});
+  }
 }
 }  // namespace
 
@@ -34,12 +39,29 @@ void Block::touch(u32 offset, u32 bytes, bool write, u32 from) {
   }
 }
 
+// Beside what the launch names, a thread has its stack, its arguments and its indices, and the program its constants.
+void Block::touch_outside(const void* at, size_t bytes, bool write, const Where& where) {
+  if (memory.touch(at, bytes, write, where) || stacks_.holds(at)) return;
+  for (size_t i = 0; i < count_; i++) {
+    if ((size_t)((const u8*)at - (const u8*)args_[i]) < sizes_[i]) return;
+  }
+  const auto within = [at](const void* start, const void* end) { return at >= start && at < end; };
+  if (within(threads_.data(), threads_.data() + threads_.size()) || within(&ids, &ids + 1)) return;
+  if (within(args_, args_ + count_) || within(&__executable_start, &_end)) return;
+  fail(Fault::OutOfBounds, "%s %zu bytes at %p, which the launch does not name,%s", write ? "writes" : "reads", bytes, at,
+       Shadow::described(where).c_str());
+}
+
 void atomic_access(const void* at, size_t bytes, Place place) {
   const size_t offset = (size_t)((const u8*)at - block->shared);
   if ((uintptr_t)at % bytes != 0) {
     fail(Fault::Misaligned, "an atomic operation of %zu bytes at %p, at %s:%u", bytes, at, place.file, place.line);
   }
-  if (offset >= Block::kShared) return;
+  const Where where = {0, place};
+  if (offset >= Block::kShared) {
+    if (block->memory.watched() && !block->memory.atomic(at, bytes, where)) block->touch_outside(at, bytes, true, where);
+    return;
+  }
   block->shared_at((u32)offset, (u32)bytes, "an atomic operation", place);
   block->shadow.atomic((u32)offset, (u32)bytes, ids->linear, block->order.now(ids->linear), {0, place});
 }

@@ -39,7 +39,8 @@ size_t galatea_interpreter_shipped() { return interpreter::shipped_count; }
 const char* galatea_interpreter_entry(size_t i) { return interpreter::entries[i]->name; }
 
 void galatea_interpreter_launch(size_t index, const u32* blocks, const u32* threads, u32 shared, void** args,
-                                const size_t* sizes, size_t count, u64 seed, interpreter::Report* report) {
+                                const size_t* sizes, size_t count, u64 seed, const interpreter::Extent* extents,
+                                size_t extent_count, interpreter::Report* report) {
   using namespace interpreter;
   static thread_local Block own;
   block = &own;
@@ -50,7 +51,8 @@ void galatea_interpreter_launch(size_t index, const u32* blocks, const u32* thre
     return;
   }
   const Dim3 n = {threads[0], threads[1], threads[2]}, g = {blocks[0], blocks[1], blocks[2]};
-  own.begin_launch(seed, report, n.x * n.y * n.z);
+  own.begin_launch(seed, report, n.x * n.y * n.z, args, sizes, count);
+  own.memory.begin_launch(extents, extent_count);
   // The order of blocks is drawn too: a walk with a stride that shares no factor with their number.
   const u64 total = (u64)g.x * g.y * g.z;
   u64 stride = 1, at = 0;
@@ -62,7 +64,7 @@ void galatea_interpreter_launch(size_t index, const u32* blocks, const u32* thre
   for (u64 i = 0; i < total; i++, at = (at + stride) % total) {
     const Dim3 where = {(u32)(at % g.x), (u32)(at / g.x % g.y), (u32)(at / g.x / g.y)};
     const Ids base = {{0, 0, 0}, where, n, g, 0};
-    if (!own.run(base, shared, entry->body, args)) {
+    if (!own.run(base, shared, entry->body)) {
       report->block[0] = where.x, report->block[1] = where.y, report->block[2] = where.z;
       return;
     }

@@ -29,6 +29,8 @@ class Order {
   u32 now(u32 thread) const { return now_[thread]; }
   u32 tick() { return ++time_; }
 
+  bool in_block(u32 stamp) const { return stamp > begin_; }
+
   // Whether what `actor` did at `stamp` is over for `self`.
   bool before(u32 actor, u32 stamp, u32 self) const {
     if (stamp <= begin_) return true;

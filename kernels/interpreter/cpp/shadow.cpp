@@ -56,6 +56,13 @@ std::string named(u32 actor) {
 }
 }  // namespace
 
+std::string Shadow::described(const Where& where) {
+  if (where.place.file == nullptr) return interpreter::described(where.code);
+  char text[400];
+  snprintf(text, sizeof text, " at %s:%u", where.place.file, where.place.line);
+  return text;
+}
+
 Shadow::~Shadow() {
   if (cells_ != nullptr) munmap(cells_, kBytes / 2 * sizeof(Cell));
   if (bytes_ != nullptr) munmap(bytes_, kBytes * sizeof(Cell));
@@ -101,8 +108,8 @@ u32 Shadow::placed(const Place& place) {
 
 void Shadow::race(const Cell& cell, int earlier, u32 offset, u32 bytes, const char* does, u32 actor, u32 where) {
   fail(Fault::Race, "%s %s %u bytes at byte %u of shared memory%s; %s %s there%s, and nothing orders the two",
-       named(actor).c_str(), does, bytes, offset, described(where).c_str(), named(cell.actor[earlier]).c_str(),
-       earlier == 0 ? "wrote" : "read", described(cell.where[earlier]).c_str());
+       named(actor).c_str(), does, bytes, offset, interpreter::described(where).c_str(), named(cell.actor[earlier]).c_str(),
+       earlier == 0 ? "wrote" : "read", interpreter::described(cell.where[earlier]).c_str());
 }
 
 void Shadow::read_cell(Cell& cell, u32 offset, u32 bytes, u32 actor, u32 stamp, u32 where) {
@@ -135,8 +142,8 @@ void Shadow::read_async(u32 offset, u32 bytes, u32 actor, u32 stamp, const Where
   each(offset, bytes, [&](const Cell& cell) {
     if (block->order.fenced(cell.actor[0], cell.stamp[0], ids->linear)) return;
     fail(Fault::Race, "%s reads %u bytes at byte %u of shared memory%s, which %s wrote%s without fence_async behind it",
-         named(actor).c_str(), bytes, offset, described(stored(where)).c_str(), named(cell.actor[0]).c_str(),
-         described(cell.where[0]).c_str());
+         named(actor).c_str(), bytes, offset, described(where).c_str(), named(cell.actor[0]).c_str(),
+         interpreter::described(cell.where[0]).c_str());
   });
 }
 

@@ -1,5 +1,7 @@
 // Who touched every byte of shared memory last: finds two accesses, one of them a write, that nothing orders.
 #pragma once
+#include <string>
+
 #include "order.hpp"
 
 namespace interpreter {
@@ -32,6 +34,8 @@ class Shadow {
   void read_async(u32 offset, u32 bytes, u32 actor, u32 stamp, const Where& where);
   // Atomic operations are ordered among themselves.
   void atomic(u32 offset, u32 bytes, u32 thread, u32 stamp, const Where& where);
+  // " at kernels/src/a.cu:31", or nothing where no place is known.
+  static std::string described(const Where& where);
   // A read that leaves no trace: of a barrier's own bytes.
   void look(u32 offset, u32 bytes, const Where& where);
 

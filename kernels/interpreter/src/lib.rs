@@ -35,6 +35,8 @@ unsafe extern "C" {
         sizes: *const usize,
         count: usize,
         schedule: u64,
+        extents: *const RawExtent,
+        extent_count: usize,
         report: *mut Report,
     );
 }
@@ -50,6 +52,25 @@ fn name(index: usize) -> &'static str {
     // SAFETY: `index` is below the number of entries (both callers count them), each of which has a constant name.
     let name = unsafe { CStr::from_ptr(galatea_interpreter_entry(index)) };
     name.to_str().expect("an identifier is ASCII")
+}
+
+/// Memory that a kernel may touch.
+#[derive(Clone, Copy, Debug)]
+pub struct Extent {
+    /// The first byte.
+    pub start: *const u8,
+    /// How many.
+    pub bytes: usize,
+    /// Whether it may be written.
+    pub writable: bool,
+}
+
+/// The same for the C++ side: laid out as `Extent` in cpp/memory.hpp.
+#[repr(C)]
+struct RawExtent {
+    start: *const u8,
+    bytes: usize,
+    writable: u32,
 }
 
 /// Runs a kernel to its end on the CPU.
@@ -71,6 +92,33 @@ pub unsafe fn launch(
     sizes: &[usize],
     schedule: u64,
 ) -> Result<(), Failure> {
+    // SAFETY: the caller's promise is the same.
+    unsafe { launch_within(entry, grid, block, shared, args, sizes, schedule, &[]) }
+}
+
+/// The same for a kernel that keeps to `memory`: an access beyond it is a failure, and so is one that nothing orders with
+/// another's, of the same block or of another, unless none of the two is a write. No extents are no limits.
+///
+/// Blocks are taken to be ordered from the first atomic operation of the later one on.
+///
+/// # Errors
+/// As [`launch`].
+///
+/// # Safety
+/// As [`launch`]; every extent is valid for as long as the kernel runs, also where it is touched by mistake.
+#[allow(clippy::too_many_arguments)]
+pub unsafe fn launch_within(
+    entry: &str,
+    grid: [u32; 3],
+    block: [u32; 3],
+    shared: u32,
+    args: &mut [*mut c_void],
+    sizes: &[usize],
+    schedule: u64,
+    memory: &[Extent],
+) -> Result<(), Failure> {
+    let raw = |e: &Extent| RawExtent { start: e.start, bytes: e.bytes, writable: e.writable.into() };
+    let memory: Vec<RawExtent> = memory.iter().map(raw).collect();
     let failed = |kind, text: String| Failure { entry: entry.to_owned(), kind, block: None, thread: None, text };
     // SAFETY: the function only returns a constant.
     let count = unsafe { galatea_interpreter_entries() };
@@ -91,6 +139,8 @@ pub unsafe fn launch(
             sizes.as_ptr(),
             args.len(),
             schedule,
+            memory.as_ptr(),
+            memory.len(),
             &raw mut report,
         );
     }

@@ -146,3 +146,11 @@ extern "C" __global__ void demo_lanes(u32* y) {
   mine[6] = (u32)(__any_sync(FULL_WARP, lane == 9) * 2 + __all_sync(FULL_WARP, lane < 32));
   mine[7] = __reduce_xor_sync(FULL_WARP, lane * lane);
 }
+
+// Reads or writes one element beyond n.
+extern "C" __global__ void bad_bounds(const float* x, float* y, u32 n, int mistake) {
+  const u32 i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= n) return;
+  const float beyond = mistake == 1 ? x[i + 1] : x[i];
+  y[mistake == 2 ? i + 1 : mistake == 3 ? i / 64 : i] = beyond;
+}

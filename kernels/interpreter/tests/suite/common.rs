@@ -1,6 +1,6 @@
 //! Launching, and what the tests launch with.
 
-use galatea_interpreter::{Failure, Kind};
+use galatea_interpreter::{Extent, Failure, Kind};
 use std::ffi::c_void;
 
 /// Launches a kernel with the given values as arguments.
@@ -36,10 +36,25 @@ pub(crate) unsafe fn run(
     seed: u64,
     values: &mut [(Box<[Line]>, usize)],
 ) -> Result<(), Failure> {
+    // SAFETY: the caller's promise is the same.
+    unsafe { run_within(entry, grid, block, shared, seed, values, &[]) }
+}
+
+/// # Safety
+/// As for `galatea_interpreter::launch_within`.
+pub(crate) unsafe fn run_within(
+    entry: &str,
+    grid: [u32; 3],
+    block: [u32; 3],
+    shared: u32,
+    seed: u64,
+    values: &mut [(Box<[Line]>, usize)],
+    memory: &[Extent],
+) -> Result<(), Failure> {
     let sizes: Vec<usize> = values.iter().map(|value| value.1).collect();
     let mut args: Vec<*mut c_void> = values.iter_mut().map(|value| value.0.as_mut_ptr().cast()).collect();
     // SAFETY: every argument has as many bytes as told; the caller answers for pointers.
-    unsafe { galatea_interpreter::launch(entry, grid, block, shared, &mut args, &sizes, seed) }
+    unsafe { galatea_interpreter::launch_within(entry, grid, block, shared, &mut args, &sizes, seed, memory) }
 }
 
 /// What the interpreter's copy engine reads: a matrix and the box that is moved at a time.

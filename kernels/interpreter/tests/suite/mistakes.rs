@@ -2,7 +2,16 @@
 
 use crate::common::{always, ampere, call, hopper, noticed, product, whole};
 use crate::correct::{count, store};
-use galatea_interpreter::{Failure, Kind};
+use galatea_interpreter::{Extent, Failure, Kind};
+
+/// Launches a kernel that keeps to some memory.
+macro_rules! within {
+    ($entry:expr, $grid:expr, $block:expr, $seed:expr, $memory:expr, $($arg:expr),*) => {{
+        let values = &mut [$(crate::common::bytes(&$arg)),*];
+        // SAFETY: as for `call`.
+        unsafe { crate::common::run_within($entry, $grid, $block, 0, $seed, values, $memory) }
+    }};
+}
 
 fn softmax(seed: u64, mistake: i32) -> Result<Vec<f32>, Failure> {
     let x: Vec<f32> = (0..400).map(|i| (i * 29 % 17) as f32).collect();
@@ -96,6 +105,31 @@ fn accesses_that_cannot_be_are_refused() {
         let first = failure.text.contains(part) || mistake == 1;
         assert!(first && failure.text.contains("kernels/"), "{failure}");
     }
+}
+
+#[test]
+fn a_kernel_keeps_to_the_memory_that_its_launch_names() {
+    // 100 of 128 elements: what lies beyond is ours, so that a mistake does no harm.
+    let x = vec![1.0_f32; 128];
+    let run = |seed, mistake: i32, writable: bool| {
+        let y = vec![0.0_f32; 128];
+        let memory = [
+            Extent { start: x.as_ptr().cast(), bytes: 400, writable: false },
+            Extent { start: y.as_ptr().cast(), bytes: 400, writable },
+        ];
+        within!("bad_bounds", [2, 1, 1], [64, 1, 1], seed, &memory, x.as_ptr(), y.as_ptr().cast_mut(), 100_u32, mistake)
+    };
+    for seed in 0..64 {
+        assert_eq!(run(seed, 0, true), Ok(()), "seed {seed}");
+    }
+    let read = always(Kind::OutOfBounds, |seed| run(seed, 1, true));
+    assert!(read.text.starts_with("reads 4 bytes") && read.text.contains("mistakes.cu:"), "{read}");
+    let write = always(Kind::OutOfBounds, |seed| run(seed, 2, true));
+    assert!(write.text.starts_with("writes 4 bytes"), "{write}");
+    always(Kind::OutOfBounds, |seed| run(seed, 0, false));
+    // 64 threads write one element.
+    let race = always(Kind::Race, |seed| run(seed, 3, true));
+    assert!(race.text.contains("of extent 1"), "{race}");
 }
 
 #[test]
