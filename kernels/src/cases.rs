@@ -2,12 +2,13 @@
 
 use crate::backend::Backend;
 use crate::cpu::Cpu;
-use crate::cuda::{self, Arch, Call, Emulated, Machine};
+use crate::cuda::{self, Arch, Call, Emulated, Machine, Operand};
 use crate::isa::Isa;
 use crate::op::Op;
 use crate::program::{Inst, Program};
 use crate::real::Real;
 use crate::slots::slots;
+use galatea_interpreter::{Extent, launch_within};
 use galatea_random::Philox;
 use galatea_tensor::{DType, Elem, Region, Shape, Slot, bf16};
 
@@ -211,9 +212,11 @@ const MACHINES: [Machine; 2] =
 /// The interpreter as a driver.
 fn interpret(schedule: u64) -> impl FnMut(Call<'_>) -> Result<(), String> {
     move |call| {
-        let Call { entry, grid, block, shared, args, sizes } = call;
+        let Call { entry, grid, block, shared, args, sizes, memory } = call;
+        let extent = |o: &Operand| Extent { start: o.start, bytes: o.bytes, writable: o.writable };
+        let memory: Vec<Extent> = memory.iter().map(extent).collect();
         // SAFETY: `Emulated` gives every argument's size and addresses that are valid for the whole operand.
-        let result = unsafe { galatea_interpreter::launch(entry, grid, block, shared, args, sizes, schedule) };
+        let result = unsafe { launch_within(entry, grid, block, shared, args, sizes, schedule, &memory) };
         result.map_err(|failure| failure.to_string())
     }
 }

@@ -28,6 +28,19 @@ pub struct Call<'a> {
     pub args: &'a mut [*mut c_void],
     /// Bytes of every argument.
     pub sizes: &'a [usize],
+    /// The operands and the scratch memory: all that the kernel may touch.
+    pub memory: &'a [Operand],
+}
+
+/// Memory that pointers among the arguments point into.
+#[derive(Clone, Copy, Debug)]
+pub struct Operand {
+    /// The first byte.
+    pub start: *mut u8,
+    /// How many.
+    pub bytes: usize,
+    /// Whether it may be written.
+    pub writable: bool,
 }
 
 /// What a [`Map`] is in host memory: the 128 bytes that the emulated copy engine reads.
@@ -184,8 +197,14 @@ impl<F: FnMut(Call<'_>) -> Result<(), String>> Emulated<F> {
                 unsafe { copies[i].data().add(slot.offset - slots[i].offset) }
             }
         };
+        let operand = |(i, copy): (usize, &Guarded)| Operand {
+            start: copy.data(),
+            bytes: copy.bytes,
+            writable: i >= inst.reads.len(),
+        };
+        let operands: Vec<Operand> = copies.iter().chain([&scratch]).enumerate().map(operand).collect();
         for launch in &planned.list {
-            let result = call(launch, &address, &mut self.launch);
+            let result = call(launch, &operands, &address, &mut self.launch);
             result.map_err(|reason| EmulatedError::Kernel { index, op, entry: launch.entry, reason })?;
         }
         let named = slots.iter().map(|slot| format!("{slot:?}")).chain(["the scratch memory".to_owned()]);
@@ -215,6 +234,7 @@ union Value {
 /// Resolves the arguments of a launch and makes the call.
 fn call(
     launch: &Launch,
+    memory: &[Operand],
     address: &impl Fn(&Place) -> *mut u8,
     run: &mut impl FnMut(Call<'_>) -> Result<(), String>,
 ) -> Result<(), String> {
@@ -232,7 +252,7 @@ fn call(
         .unzip();
     let mut args: Vec<*mut c_void> = values.iter_mut().map(|value| std::ptr::from_mut(value).cast()).collect();
     let Launch { entry, grid, block, shared, .. } = *launch;
-    run(Call { entry, grid, block, shared, args: &mut args, sizes: &sizes })
+    run(Call { entry, grid, block, shared, args: &mut args, sizes: &sizes, memory })
 }
 
 fn emulated(map: &Map, base: *mut u8) -> EmulatedMap {

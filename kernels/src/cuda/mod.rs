@@ -21,7 +21,7 @@ pub use code::{
 };
 #[cfg(feature = "cuda")]
 pub use device::{Cuda, CudaError, CudaMemory, Gpu};
-pub use emulated::{Call, Emulated, EmulatedError, EmulatedMap, EmulatedMemory};
+pub use emulated::{Call, Emulated, EmulatedError, EmulatedMap, EmulatedMemory, Operand};
 pub use launch::{Arch, Arg, Launch, Launches, Machine, Map, Place, Source, Swizzle};
 pub use plan::{Unsupported, launches};
 pub use sources::{HEADERS, SOURCES};
