@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{env, fs};
 
 /// What marks an entry in a kernel's text.
@@ -44,18 +45,55 @@ fn main() {
     for path in [&own.join("cpp"), &own.join("tests/kernels"), &kernels.join("src"), &kernels.join("include")] {
         println!("cargo:rerun-if-changed={}", path.display());
     }
-    let options = compiler(&kernels, &own).get_compiler();
+    let build = compiler(&kernels, &own);
+    let options = build.get_compiler();
     let mut common = DefaultHasher::new();
     include_str!("build.rs").hash(&mut common);
     options.path().hash(&mut common);
     options.args().hash(&mut common);
-    headers.iter().for_each(|path| read(path).hash(&mut common));
     let common = common.finish();
-    let mut all = compiler(&kernels, &own);
-    for unit in &units {
-        all.object(object(&compiler(&kernels, &own), unit, &out, common));
-    }
+    let watched = !options.args().iter().any(|flag| flag == "-fsanitize=address");
+    let key = |unit: &Path| {
+        let mut key = DefaultHasher::new();
+        common.hash(&mut key);
+        for path in sources(unit, &headers) {
+            read(&path).hash(&mut key);
+        }
+        format!("{:016x}", key.finish())
+    };
+    let jobs = env::var("NUM_JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(1);
+    let next = AtomicUsize::new(0);
+    let mut all = build.clone();
+    std::thread::scope(|scope| {
+        let work = || {
+            let mine = std::iter::from_fn(|| units.get(next.fetch_add(1, Ordering::Relaxed)));
+            mine.map(|unit| object(&build, unit, &out, &key(unit), watched)).collect::<Vec<_>>()
+        };
+        let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(work)).collect();
+        for worker in workers {
+            all.objects(worker.join().expect("a failure of the compiler ends the script"));
+        }
+    });
     all.compile("galatea_interpreted_kernels");
+}
+
+/// A file and every header of ours that it includes, by whatever way.
+fn sources(unit: &Path, headers: &[PathBuf]) -> Vec<PathBuf> {
+    let mut found = vec![unit.to_owned()];
+    let mut at = 0;
+    while at < found.len() {
+        for line in read(&found[at]).lines() {
+            let Some(name) = line.trim().strip_prefix("#include \"").and_then(|rest| rest.split('"').next()) else {
+                continue;
+            };
+            let name = Path::new(name);
+            let known = || headers.iter().filter(|header| header.file_name() == name.file_name()).cloned();
+            let included: Vec<PathBuf> = if name.is_absolute() { vec![name.to_owned()] } else { known().collect() };
+            found.extend(included.into_iter().filter(|path| !found.contains(path)).collect::<Vec<_>>());
+        }
+        at += 1;
+    }
+    found
 }
 
 /// The compiler with its options. `CXXFLAGS` and `CXX` are honoured, so a sanitizer is one variable away.
@@ -73,25 +111,19 @@ fn compiler(kernels: &Path, own: &Path) -> cc::Build {
 }
 
 /// The object of a file, compiled unless one with the same key is there.
-fn object(build: &cc::Build, unit: &Path, out: &Path, common: u64) -> PathBuf {
-    let mut key = DefaultHasher::new();
-    (common, read(unit)).hash(&mut key);
-    // A unit includes the kernel's file, whose text is part of the key too.
-    if let Some(source) = read(unit).lines().find_map(|line| line.strip_prefix("// of ")) {
-        read(Path::new(source)).hash(&mut key);
-    }
-    let key = format!("{:016x}", key.finish());
+fn object(build: &cc::Build, unit: &Path, out: &Path, key: &str, watched: bool) -> PathBuf {
     let name = unit.file_stem().and_then(|name| name.to_str()).expect("a name in UTF-8");
     let (object, stamp) = (out.join(format!("{name}.kept.o")), out.join(format!("{name}.key")));
     if object.is_file() && fs::read_to_string(&stamp).is_ok_and(|kept| kept == key) {
         return object;
     }
     let mut build = build.clone();
-    if watched(unit) && !build.get_compiler().args().iter().any(|flag| flag == "-fsanitize=address") {
-        build.flag("-fsanitize=thread");
-    }
-    if watched(unit) {
+    if is_kernel(unit) {
         build.flag("-fsanitize=alignment,bounds,integer-divide-by-zero");
+        // The compiler announces every access: to cpp/hooks.cpp, which looks for races.
+        if watched {
+            build.flag("-fsanitize=thread");
+        }
     } else if name == "tensor_cores" {
         build.opt_level(3);
     }
@@ -101,8 +133,7 @@ fn object(build: &cc::Build, unit: &Path, out: &Path, common: u64) -> PathBuf {
     object
 }
 
-/// Whether the unit is a kernel's, in which the compiler announces every access: to cpp/hooks.cpp, which looks for races.
-fn watched(unit: &Path) -> bool {
+fn is_kernel(unit: &Path) -> bool {
     read(unit).starts_with("// of ")
 }
 

@@ -79,12 +79,12 @@ bool Block::run(const Ids& base, u32 dynamic, void (*body)(void**)) {
   order.begin_block(count);
   shadow.begin_block();
   memory.begin_block();
-  at_ = 0, held_rounds_ = 0;
+  at_ = 0, held_rounds_ = 0, products_in_flight = 0;
   for (Barrier& barrier : barriers_) barrier.arrived = 0, barrier.waiting.clear(), barrier.gathered.clear();
   for (u32 w = 0; w < warps_.size(); w++) {
     const u32 lanes = std::min(count - 32 * w, 32u);
     warps_[w].alive = lanes == 32 ? 0xffffffffu : (1u << lanes) - 1;
-    warps_[w].meetings.clear(), warps_[w].products.clear();
+    warps_[w].meetings.clear(), warps_[w].products.clear(), warps_[w].in_flight.clear();
   }
   const Dim3 n = base.threads;
   for (u32 i = 0; i < count; i++) {
@@ -104,6 +104,7 @@ bool Block::run(const Ids& base, u32 dynamic, void (*body)(void**)) {
       }
       t.state = State::Ready;
       ids = &t.ids;
+      turn = 0;
       galatea_interpreter_switch(&scheduler, t.sp);
       if (t.state == State::Done) stacks_.give(t.stack);
       if (!pending.empty() && loads == Timing::Drawn && (rng.next() & 15) == 0) land(rng.below((u32)pending.size()));

@@ -139,8 +139,14 @@ struct Meeting {
   Place place;
   void* operands[32];
 };
+// Registers of a warp that a product will write.
+struct InFlight {
+  u32 n, stamp;
+  float* d[32];
+};
 struct Warp {
   u32 alive;  // lanes that have not returned
+  std::vector<InFlight> in_flight;
   std::vector<Meeting> meetings;
   Groups<Product> products;
 };
@@ -187,6 +193,8 @@ class Block {
   u8* shared_at(u32 offset, u32 bytes, const char* what, Place place);
   // A load or a store of the running thread.
   void touch(u32 offset, u32 bytes, bool write, u32 from);
+  // Whether [at, at + bytes) is a register of the running thread that a product of its warp has still to write.
+  bool in_flight(const void* at, u32 bytes) const;
   // An access to memory outside of the block, where the launch says what there is.
   void touch_outside(const void* at, size_t bytes, bool write, const Where& where);
   Arrivals& arrivals(const u64* bar);
@@ -195,6 +203,8 @@ class Block {
   Rng rng;
   Timing copies = Timing::Early, products = Timing::Early, loads = Timing::Early;
   Report* report = nullptr;
+  u32 products_in_flight = 0;
+  u32 turn = 0;  // accesses since the running thread got its turn
   void* scheduler = nullptr;  // where the loop that hands out turns continues
   std::vector<Thread> threads_;
   std::vector<Warp> warps_;

@@ -8,6 +8,9 @@ extern "C" char __executable_start, _end;
 
 namespace interpreter {
 namespace {
+// A thread that does so much without meeting anybody spins.
+constexpr u32 kLongest = 300000000;
+
 inline __attribute__((always_inline)) void access(const void* at, u32 bytes, bool write, bool aligned, void* from) {
   Block* b = block;
   if (b == nullptr) return;
@@ -15,11 +18,21 @@ inline __attribute__((always_inline)) void access(const void* at, u32 bytes, boo
     fail(Fault::Misaligned, "%s %u bytes at %p, at <%lx>", write ? "writes" : "reads", bytes, at,
          (unsigned long)((char*)from - &__executable_start - 1));
   }
+  if (++b->turn == kLongest) {
+    fail(Fault::Deadlock, "%u accesses in one turn: it waits for what another block or thread would have to do, at <%x>",
+         kLongest, (u32)((char*)from - &__executable_start - 1));
+  }
   const size_t offset = (size_t)((const u8*)at - b->shared);
   const u32 code = (u32)((char*)from - &__executable_start - 1);
   if (offset < Block::kShared) {
     b->touch((u32)offset, bytes, write, code);
-  } else if (b->memory.watched()) {
+    return;
+  }
+  if (b->products_in_flight != 0 && b->in_flight(at, bytes)) {
+    fail(Fault::Race, "%s registers that a wgmma has still to write, with no wgmma_wait before, at <%x>",
+         write ? "writes" : "reads", code);
+  }
+  if (b->memory.watched()) {
     b->touch_outside(at, bytes, write, {code, {nullptr, 0}});
   }
 }

@@ -1,4 +1,5 @@
 // Matrix products of a warp and of a warpgroup: the lane that comes last computes for all.
+#include <algorithm>
 #include <cstring>
 
 #include "block.hpp"
@@ -210,6 +211,10 @@ void perform_start(u32 warp, u32 lanes, void* const* operands) {
   const Place place = static_cast<Lane*>(operands[0])->place;
   if (!p.a_in_registers) Operand(p.a, p.trans_a).announce(16 * (warp % 4), 16, warp, stamp, place);
   Operand(p.b, p.trans_b).announce(0, p.n, warp, stamp, place);
+  InFlight flying = {p.n, stamp, {}};
+  memcpy(flying.d, p.d, sizeof flying.d);
+  block->warps_[warp].in_flight.push_back(flying);
+  block->products_in_flight++;
   Groups<Product>& queue = block->warps_[warp].products;
   // Products of a warp keep their order: one that runs at once must find none waiting.
   if (queue.done == queue.work.size() && early(block->products)) {
@@ -227,6 +232,10 @@ void perform_wait(u32 warp, u32 lanes, void* const* operands) {
   const u32 keep = *static_cast<u32*>(operands[0]);
   const u32 over = block->warps_[warp].products.wait(keep, [warp](const Product& p) { multiply(p, warp); });
   block->order.products_done(warp, over);
+  std::vector<InFlight>& flying = block->warps_[warp].in_flight;
+  const size_t before = flying.size();
+  flying.erase(std::remove_if(flying.begin(), flying.end(), [over](const InFlight& f) { return f.stamp <= over; }), flying.end());
+  block->products_in_flight -= (u32)(before - flying.size());
 }
 void perform_fence(u32, u32 lanes, void* const*) { whole(lanes, "wgmma_fence"); }
 
@@ -237,6 +246,14 @@ void perform_store(u32, u32 lanes, void* const* operands) {
   each_pair(lanes, operands, "stmatrix", [](const u32* word, u16* lo, u16* hi) { *lo = (u16)*word, *hi = (u16)(*word >> 16); });
 }
 }  // namespace
+
+bool Block::in_flight(const void* at, u32 bytes) const {
+  for (const InFlight& f : warps_[ids->linear / 32].in_flight) {
+    const char* d = reinterpret_cast<const char*>(f.d[ids->linear & 31]);
+    if ((const char*)at < d + 2 * f.n && (const char*)at + bytes > d) return true;
+  }
+  return false;
+}
 
 void load_matrix(u32* r, u32 count, const void* row, bool transposed, Place place) {
   Rows mine = {r, count, matrix_row(row, count, false, "ldmatrix", place), transposed};

@@ -154,3 +154,9 @@ extern "C" __global__ void bad_bounds(const float* x, float* y, u32 n, int mista
   const float beyond = mistake == 1 ? x[i + 1] : x[i];
   y[mistake == 2 ? i + 1 : mistake == 3 ? i / 64 : i] = beyond;
 }
+
+// Waits for a word that no thread writes.
+extern "C" __global__ void bad_spin(const volatile u32* word) {
+  while (*word == 0) {
+  }
+}
