@@ -181,11 +181,13 @@ pub(crate) fn check(op: Op, reads: &[Host], in_place: &[Host], truth: &[Vec<f64>
 
 /// Checks the CUDA kernels of an op in the interpreter: what is planned for a machine of each kind, under several orders of
 /// its threads (`GALATEA_SCHEDULES`, 8 where it is not set), which all must give the same bits. Nothing happens for an op
-/// without kernels; `plan.rs` says which those are.
+/// without kernels; `plan.rs` says which those are. With the feature `cuda`, also whether a GPU would take every launch.
 #[track_caller]
 pub(crate) fn emulated(op: Op, reads: &[Host], in_place: &[Host], truth: &[Vec<f64>], tolerance: f64) {
     let schedules = std::env::var("GALATEA_SCHEDULES").ok().and_then(|n| n.parse().ok()).unwrap_or(8);
     let inst = instruction(op, reads).0;
+    #[cfg(feature = "cuda")]
+    launchable::check(&inst);
     let mut planned = Vec::new();
     for machine in MACHINES {
         let Ok(launches) = cuda::launches(&inst, machine) else { return };
@@ -208,6 +210,49 @@ pub(crate) fn emulated(op: Op, reads: &[Host], in_place: &[Host], truth: &[Vec<f
 /// The machines that kernels are planned for in the tests: few processors, so that persistent blocks take several tiles.
 const MACHINES: [Machine; 2] =
     [Machine { arch: Arch::Sm80, processors: 3 }, Machine { arch: Arch::Sm90a, processors: 3 }];
+
+/// Whether a GPU would take every launch of an op.
+#[cfg(feature = "cuda")]
+mod launchable {
+    use crate::cuda::{Arch, CompileError, CubinError, Cubins, Image, Machine, Source, fits, launches};
+    use crate::program::Inst;
+    use std::collections::BTreeMap;
+    use std::sync::{Mutex, OnceLock};
+
+    /// Images by file and architecture; none where there is no compiler.
+    fn image(source: &Source, arch: Arch) -> Option<Image> {
+        static CUBINS: OnceLock<Cubins> = OnceLock::new();
+        static IMAGES: Mutex<BTreeMap<(&str, Arch), Option<Image>>> = Mutex::new(BTreeMap::new());
+        let mut images = IMAGES.lock().expect("no test panics while it holds the images");
+        let compile = || match CUBINS.get_or_init(Cubins::from_env).get(source, arch) {
+            Ok(cubin) => Ok(Some(Image::parse(&cubin.image).expect("the compiler makes images"))),
+            Err(CubinError::Compile(CompileError::Missing)) => Ok(None),
+            Err(error) => Err(error),
+        };
+        let known = match images.get(&(source.name, arch)) {
+            Some(known) => Ok(known.clone()),
+            None => compile().inspect(|image| {
+                images.insert((source.name, arch), image.clone());
+            }),
+        };
+        drop(images);
+        known.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Checks the plan for a machine of each kind against the machine code, where there is a compiler.
+    #[track_caller]
+    pub(super) fn check(inst: &Inst) {
+        for arch in Arch::ALL {
+            let Ok(planned) = launches(inst, Machine { arch, processors: 132 }) else { return };
+            for launch in &planned.list {
+                if let Some(image) = image(launch.source, arch) {
+                    fits(launch, &image, arch)
+                        .unwrap_or_else(|misfit| panic!("{:?} on {}: {misfit}", inst.op, arch.name()));
+                }
+            }
+        }
+    }
+}
 
 /// The interpreter as a driver.
 fn interpret(schedule: u64) -> impl FnMut(Call<'_>) -> Result<(), String> {

@@ -16,8 +16,8 @@ mod sources;
 
 #[cfg(feature = "cuda")]
 pub use code::{
-    CompileError, Compiled, Compiler, Cubin, CubinError, Cubins, Damage, Image, Kernel, Log, NotAnImage, Note, Nvrtc,
-    OPTIONS, Origin, Report, headers,
+    CompileError, Compiled, Compiler, Cubin, CubinError, Cubins, Damage, Image, Kernel, Log, Misfit, NotAnImage, Note,
+    Nvrtc, OPTIONS, Origin, Report, fits, headers,
 };
 #[cfg(feature = "cuda")]
 pub use device::{Cuda, CudaError, CudaMemory, Gpu};

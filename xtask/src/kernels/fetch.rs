@@ -55,6 +55,12 @@ impl Toolchain {
         command.env("XDG_CACHE_HOME", self.folder.join("cache")).env_remove("GALATEA_CUBINS");
     }
 
+    /// The same before a command line of the shell.
+    pub(super) fn prefix(&self) -> String {
+        let (libraries, cache) = (self.libraries(), self.folder.join("cache"));
+        format!("LD_LIBRARY_PATH={}:$LD_LIBRARY_PATH XDG_CACHE_HOME={} ", libraries.display(), cache.display())
+    }
+
     fn is_complete(&self) -> bool {
         let stamp = fs::read_to_string(self.folder.join(STAMP)).unwrap_or_default();
         stamp == WHEELS.join("\n") && self.nvdisasm().is_file() && self.libraries().join("libnvrtc.so.13").is_file()

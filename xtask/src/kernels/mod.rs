@@ -100,8 +100,7 @@ fn cubins(root: &Path, toolchain: &Toolchain, arguments: &[&str]) -> std::proces
 
 /// A command line of the shell that finds the compiler, where it has been fetched.
 pub(crate) fn with_compiler(root: &Path, line: &str) -> Result<String> {
-    let libraries = Toolchain::under(&process::target(root)?).libraries();
-    Ok(format!("LD_LIBRARY_PATH={}:$LD_LIBRARY_PATH {line}", libraries.display()))
+    Ok(Toolchain::under(&process::target(root)?).prefix() + line)
 }
 
 fn build(root: &Path, toolchain: &Toolchain, out: &str) -> Result<Outcome> {

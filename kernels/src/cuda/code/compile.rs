@@ -10,9 +10,11 @@ use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr;
 use std::sync::OnceLock;
 
-/// What the compiler is told beside the architecture: the language, and to say what registers and memory a kernel takes.
-/// Line numbers cost bytes of the image and no time of a kernel, and let a profiler name the line.
-pub const OPTIONS: [&str; 3] = ["--std=c++17", "--ptxas-options=-v", "-lineinfo"];
+/// What the compiler is told beside the architecture: the language, to say what registers and memory a kernel takes, and
+/// that a function without a mark (a lambda inside a kernel) is the GPU's. Line numbers cost bytes of the image and no time
+/// of a kernel, and let a profiler name the line.
+pub const OPTIONS: [&str; 4] =
+    ["--std=c++17", "--ptxas-options=-v", "-lineinfo", "--device-as-default-execution-space"];
 
 /// The oldest library that knows `sm_90a`.
 const OLDEST: (i32, i32) = (12, 0);
@@ -220,5 +222,74 @@ impl Drop for Program {
     fn drop(&mut self) {
         // SAFETY: created in `new`, destroyed once. A failure would leave memory of the library behind and nothing else.
         let _ = unsafe { result::destroy_program(self.handle) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Image, Log};
+    use super::*;
+    use crate::cuda::SOURCES;
+
+    /// Compiles, where there is a compiler.
+    fn compiled(text: &'static str, archs: &'static [Arch], arch: Arch) -> Option<Result<Compiled, CompileError>> {
+        let result = Nvrtc.compile(&Source { name: "test", text, archs }, arch);
+        if result == Err(CompileError::Missing) {
+            galatea_fixtures::skipped("no NVRTC: `cargo xtask kernels fetch` prints where it puts one");
+            return None;
+        }
+        Some(result)
+    }
+
+    #[test]
+    fn a_kernel_becomes_machine_code_and_a_report() {
+        let text = "#include \"base.cuh\"\nextern \"C\" __global__ void __launch_bounds__(96)\n\
+                    twice(float* x, u32 n) { if (threadIdx.x < n) x[threadIdx.x] *= 2.f; }";
+        for arch in Arch::ALL {
+            let Some(result) = compiled(text, &Arch::ALL, arch) else { return };
+            let Compiled { image, log } = result.unwrap_or_else(|error| panic!("{error}"));
+            let (image, log) = (Image::parse(&image).expect("an image"), Log::parse(&log));
+            assert!(image.runs_on(arch));
+            let ([kernel], [report]) = (&image.kernels[..], &log.reports[..]) else { panic!("{image:?}, {log:?}") };
+            assert_eq!((kernel.entry.as_str(), report.entry.as_str()), ("twice", "twice"));
+            assert_eq!((&kernel.params[..], kernel.threads), (&[8, 4][..], Some(96)));
+            assert_eq!((kernel.registers, kernel.shared), (report.registers, report.shared));
+            assert!((1..=32).contains(&report.registers) && report.spill_stores == 0, "{report:?}");
+            assert_eq!(log.warnings, Vec::<String>::new());
+        }
+    }
+
+    #[test]
+    fn a_mistake_is_told_with_its_line() {
+        let Some(result) =
+            compiled("extern \"C\" __global__ void k() {\n  int x = nowhere;\n}", &Arch::ALL, Arch::Sm80)
+        else {
+            return;
+        };
+        let Err(CompileError::Rejected { name: "test", arch: Arch::Sm80, log }) = result else { panic!("{result:?}") };
+        assert!(log.contains("test.cu(2)") && log.contains("nowhere"), "{log}");
+    }
+
+    #[test]
+    fn a_file_is_not_compiled_for_what_it_is_not_written_for() {
+        let result = Nvrtc.compile(&Source { name: "test", text: "", archs: &[Arch::Sm90a] }, Arch::Sm80);
+        assert_eq!(result, Err(CompileError::NotFor { name: "test", arch: Arch::Sm80 }));
+    }
+
+    #[test]
+    fn headers_of_headers_are_handed_over_and_others_are_not() {
+        assert_eq!(headers("// #include nothing"), []);
+        let names = |text: &str| headers(text).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        assert_eq!(names("  # include \"philox.cuh\""), ["base.cuh", "philox.cuh"]);
+    }
+
+    #[test]
+    fn every_include_of_a_kernel_is_embedded() {
+        let known: Vec<&str> = HEADERS.iter().map(|(name, _)| *name).collect();
+        let texts = SOURCES.iter().map(|source| source.text).chain(HEADERS.iter().map(|(_, text)| *text));
+        for name in texts.flat_map(included) {
+            // What ends otherwise is the interpreter's, which the compiler does not see.
+            assert!(known.contains(&name) || name.ends_with(".hpp"), "{name} is not in HEADERS");
+        }
     }
 }
