@@ -151,7 +151,10 @@ fn view(map: &Map) -> Result<(), &'static str> {
     };
     let rules = [
         (map.dims.iter().all(|extent| (1..=1 << 32).contains(extent)), "an extent from 1 to 2^32"),
-        (map.pitches.iter().all(|pitch| pitch.is_multiple_of(16) && *pitch < 1 << 40), "pitches in 16 bytes, below 2^40"),
+        (
+            map.pitches.iter().all(|pitch| pitch.is_multiple_of(16) && *pitch < 1 << 40),
+            "pitches in 16 bytes, below 2^40",
+        ),
         (map.boxes.iter().all(|extent| (1..=256).contains(extent)), "a box of 1 to 256 elements an axis"),
         (row.is_multiple_of(16), "rows of a box in 16 bytes"),
         (row <= within, "rows of a box that fit their swizzle"),

@@ -49,10 +49,11 @@ impl Image {
         let (version, flags) = (bytes[8], elf.u32(48)?);
         let processor = if version >= 8 { flags >> 8 & 0xff } else { flags & 0xff };
         let sections = elf.sections()?;
+        let registers = elf.registers(&sections)?;
         let mut kernels = Vec::new();
-        for section in &sections {
+        for (i, section) in sections.iter().enumerate() {
             if let Some(entry) = section.name.strip_prefix(".text.") {
-                let registers = section.info >> 24;
+                let registers = registers.iter().find(|(section, _)| *section == i).map_or(0, |(_, count)| *count);
                 let mut kernel = Kernel { entry: entry.to_owned(), registers, ..Kernel::default() };
                 for other in &sections {
                     if other.name.strip_prefix(".nv.shared.") == Some(entry) {
@@ -74,24 +75,22 @@ impl Image {
     }
 }
 
+/// Kinds of attributes that we read.
+const MAX_THREADS: u32 = 0x05;
+const PARAM: u32 = 0x17;
+const REGISTERS: u32 = 0x2f;
+
 impl Kernel {
-    /// Reads the attributes of a kernel: a form, a kind, and two bytes that are the value or its length.
+    /// Reads the attributes of a kernel.
     fn read(&mut self, elf: Elf<'_>, section: &Section<'_>) -> Result<(), NotAnImage> {
-        const LONG: u32 = 4;
-        const MAX_THREADS: u32 = 0x05;
-        const PARAM: u32 = 0x17;
-        let (mut at, end) = (section.offset, section.offset + section.size);
         let mut params = Vec::new();
-        while at < end {
-            let (form, kind, value) = (elf.u16(at)? & 0xff, elf.u16(at)? >> 8, elf.u16(at + 2)? as usize);
-            at += 4;
-            match (form, kind) {
-                (LONG, MAX_THREADS) => self.threads = Some(elf.u32(at)? * elf.u32(at + 4)? * elf.u32(at + 8)?),
+        for (kind, at) in elf.attributes(section)? {
+            match kind {
+                MAX_THREADS => self.threads = Some(elf.u32(at)? * elf.u32(at + 4)? * elf.u32(at + 8)?),
                 // An index, the place in the list and the offset in two halves, then flags with the size above them.
-                (LONG, PARAM) => params.push((elf.u16(at + 4)?, elf.u32(at + 8)? >> 18)),
+                PARAM => params.push((elf.u16(at + 4)?, elf.u32(at + 8)? >> 18)),
                 _ => {}
             }
-            at += if form == LONG { value } else { 0 };
         }
         params.sort_unstable();
         self.params = params.into_iter().map(|(_, size)| size).collect();
@@ -103,7 +102,6 @@ struct Section<'a> {
     name: &'a str,
     offset: usize,
     size: usize,
-    info: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -131,6 +129,37 @@ impl<'a> Elf<'a> {
         usize::try_from(n).ok().filter(|n| *n <= self.bytes.len()).ok_or(NotAnImage("an offset beyond the file"))
     }
 
+    /// The attributes of a section that have a payload: their kinds and where it is. One is a form, a kind, and two bytes
+    /// that are the value, or, in the fourth form, the payload's length.
+    fn attributes(self, section: &Section<'_>) -> Result<Vec<(u32, usize)>, NotAnImage> {
+        const LONG: u32 = 4;
+        let (mut at, end) = (section.offset, section.offset + section.size);
+        let mut found = Vec::new();
+        while at < end {
+            let (head, length) = (self.u16(at)?, self.u16(at + 2)? as usize);
+            at += 4;
+            if head & 0xff == LONG {
+                found.push((head >> 8, at));
+                at += length;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Registers of a thread, by the number of the section with a kernel's code. They are told by symbol.
+    fn registers(self, sections: &[Section<'_>]) -> Result<Vec<(usize, u32)>, NotAnImage> {
+        const SYMBOL: usize = 24;
+        let named = |name| sections.iter().find(|section| section.name == name);
+        let (Some(info), Some(symbols)) = (named(".nv.info"), named(".symtab")) else { return Ok(Vec::new()) };
+        let registers = self.attributes(info)?.into_iter().filter(|(kind, _)| *kind == REGISTERS);
+        registers
+            .map(|(_, at)| {
+                let symbol = symbols.offset + self.u32(at)? as usize * SYMBOL;
+                Ok((self.u16(symbol + 6)? as usize, self.u32(at + 4)?))
+            })
+            .collect()
+    }
+
     fn sections(self) -> Result<Vec<Section<'a>>, NotAnImage> {
         const ENTRY: usize = 64;
         let (table, count, names) = (self.size(40)?, self.u16(60)? as usize, self.u16(62)? as usize);
@@ -144,7 +173,7 @@ impl<'a> Elf<'a> {
             let name = std::str::from_utf8(name).map_err(|_| NotAnImage("a name that is not text"))?;
             // What occupies no bytes of the file may be larger than it.
             let size = u64::from_le_bytes(self.at(at + 32)?) as usize;
-            Ok(Section { name, offset: self.size(at + 24)?, size, info: self.u32(at + 44)? })
+            Ok(Section { name, offset: self.size(at + 24)?, size })
         };
         (0..count).map(section).collect()
     }
@@ -163,20 +192,29 @@ pub(super) mod tests {
             &[4, 0x05, 12, 0, 16, 0, 0, 0, 8, 0, 0, 0, 2, 0, 0, 0],
         ]
         .concat();
-        let names: Vec<String> = ["", ".names", &format!(".nv.info.{entry}"), &format!(".text.{entry}")]
-            .into_iter()
-            .map(str::to_owned)
-            .chain([format!(".nv.shared.{entry}")])
-            .collect();
+        let counts: Vec<u8> = [&[4, 0x2f, 8, 0, 1, 0, 0, 0][..], &registers.to_le_bytes()].concat();
+        // Two symbols of 24 bytes; the second is the kernel, in section 5.
+        let mut symbols = [0; 48];
+        symbols[24 + 6] = 5;
+        let names: Vec<String> =
+            ["", ".names", ".symtab", ".nv.info", &format!(".nv.info.{entry}"), &format!(".text.{entry}")]
+                .into_iter()
+                .map(str::to_owned)
+                .chain([format!(".nv.shared.{entry}")])
+                .collect();
         let strings = names.iter().flat_map(|name| name.bytes().chain([0])).collect::<Vec<u8>>();
         let mut file = vec![0; 64];
         file[..6].copy_from_slice(b"\x7fELF\x02\x01");
         file[8] = version;
         file[18..20].copy_from_slice(&190u16.to_le_bytes());
         file[48..52].copy_from_slice(&flags.to_le_bytes());
-        let places = [(64, strings.len()), (64 + strings.len(), attributes.len())];
-        file.extend(&strings);
-        file.extend(&attributes);
+        let mut places = vec![(0, 0)];
+        for part in [&strings[..], &symbols, &counts, &attributes] {
+            places.push((file.len(), part.len()));
+            file.extend(part);
+        }
+        // Code of no bytes, and shared memory, which occupies none of the file.
+        places.extend([(0, 0), (0, 1 << 16)]);
         file.resize(file.len().next_multiple_of(8), 0);
         let table = file.len() as u64;
         file[40..48].copy_from_slice(&table.to_le_bytes());
@@ -186,10 +224,9 @@ pub(super) mod tests {
         for (i, name) in names.iter().enumerate() {
             let mut header = [0; 64];
             header[..4].copy_from_slice(&(name_at as u32).to_le_bytes());
-            let (offset, size) = if let 1 | 2 = i { places[i - 1] } else { (0, if i == 4 { 1 << 16 } else { 0 }) };
+            let (offset, size) = places[i];
             header[24..32].copy_from_slice(&(offset as u64).to_le_bytes());
             header[32..40].copy_from_slice(&(size as u64).to_le_bytes());
-            header[44..48].copy_from_slice(&(if i == 3 { registers << 24 } else { 0 }).to_le_bytes());
             file.extend(header);
             name_at += name.len() + 1;
         }
