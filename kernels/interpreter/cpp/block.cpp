@@ -97,20 +97,30 @@ bool Block::run(const Ids& base, u32 dynamic, void (*body)(void**)) {
   }
   while (report->fault == 0 && begin_round()) {
     while (at_ < round_.size() && report->fault == 0) {
-      Thread& t = threads_[round_[at_++]];
-      if (t.state == State::Fresh) {
-        t.stack = stacks_.take();
-        t.sp = Stacks::prepare(t.stack, enter);
-      }
-      t.state = State::Ready;
-      ids = &t.ids;
-      turn = 0;
-      galatea_interpreter_switch(&scheduler, t.sp);
+      galatea_interpreter_switch(&scheduler, hand_over());
+      Thread& t = self();  // whoever came back here
       if (t.state == State::Done) stacks_.give(t.stack);
-      if (!pending.empty() && loads == Timing::Drawn && (rng.next() & 15) == 0) land(rng.below((u32)pending.size()));
+      land_sometimes();
     }
   }
   return report->fault == 0;
+}
+
+// The turn goes to the next thread of the round: where it continues.
+void* Block::hand_over() {
+  Thread& t = threads_[round_[at_++]];
+  if (t.state == State::Fresh) {
+    t.stack = stacks_.take();
+    t.sp = Stacks::prepare(t.stack, enter);
+  }
+  t.state = State::Ready;
+  ids = &t.ids;
+  turn = 0;
+  return t.sp;
+}
+
+void Block::land_sometimes() {
+  if (!pending.empty() && loads == Timing::Drawn && (rng.next() & 15) == 0) land(rng.below((u32)pending.size()));
 }
 
 // The next round: those woken in the last, in a drawn order. False at the end, and when nobody can go on.
@@ -172,7 +182,9 @@ void Block::leave() {
 void Block::wait(const char* what, const void* object, Place place) {
   Thread& t = self();
   t.state = State::Waiting, t.what = what, t.object = object, t.place = place;
-  galatea_interpreter_switch(&t.sp, scheduler);
+  // Straight to the next of this round, where there is one: half the switches.
+  land_sometimes();
+  galatea_interpreter_switch(&t.sp, at_ < round_.size() && report->fault == 0 ? hand_over() : scheduler);
 }
 
 void Block::wake(u32 thread) {

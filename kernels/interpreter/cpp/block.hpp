@@ -221,6 +221,8 @@ class Block {
   static void enter();
   void leave();
   bool begin_round();
+  void* hand_over();
+  void land_sometimes();
   void deadlock();
   void release(Barrier&);
 
