@@ -45,7 +45,7 @@ fn training(bench: &mut Bench, config: &Config, objective: &Objective) {
     let plan = rec.finish(&[batch.loss, norm]);
     measure(bench, "training", plan, |mut session| {
         let t: Vec<f64> = (0..BATCH).map(|i| (i as f64 + 0.5) / BATCH as f64).collect();
-        let levels = objective.levels(&t, (BATCH * LEN) as f64, Purpose::Train { share: 1.0 });
+        let levels = objective.levels(&t, &[], (BATCH * LEN) as f64, Purpose::Train { share: 1.0 });
         session.write(batch.x_0, &ids(VOCAB)).expect("an upload");
         for (var, values) in batch.inputs.zip(levels) {
             session.write(var, &values).expect("an upload");

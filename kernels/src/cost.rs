@@ -87,6 +87,7 @@ pub fn cost(inst: &Inst) -> Cost {
         Op::LinearCrossEntropyGrad { .. } => 6 * read(0) * inst.reads[1].shape.dim(0) as u64,
         Op::Divergence { .. } => 8 * read(0),
         Op::DivergenceGrad { .. } => 10 * read(0),
+        Op::PosteriorKl { .. } | Op::PosteriorKlGrad { .. } => 2 * read(0) * inst.reads[0].shape.cols() as u64,
         Op::SquaredError => 3 * read(0),
         Op::SquaredErrorGrad => 4 * read(0),
         Op::Distances => 3 * write(0) * inst.reads[0].shape.cols() as u64,

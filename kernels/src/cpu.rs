@@ -382,6 +382,18 @@ fn execute(cores: &Cores, memory: &Memory, inst: &Inst) {
             let (terms, w, lse, dloss) = (read(3), read(4), read(5), read(6));
             ops::divergence::backward(cores, law, read(0), ids(1), ids(2), terms, w, lse, dloss, write(0));
         }
+        Op::PosteriorKl { lambda } => {
+            let (len, vocab) = (dim(0, 1), dim(0, 2));
+            let (chain, w) = (read(3), read(4));
+            let tokens = ops::posterior_kl::Tokens { x_0: ids(1), x_t: ids(2), chain, w, len, vocab, lambda };
+            ops::posterior_kl::forward(cores, tokens, read(0), write(0), write(1), write(2), write(3));
+        }
+        Op::PosteriorKlGrad { lambda } => {
+            let (len, vocab) = (dim(0, 1), dim(0, 2));
+            let (chain, w) = (read(4), read(5));
+            let tokens = ops::posterior_kl::Tokens { x_0: ids(2), x_t: ids(3), chain, w, len, vocab, lambda };
+            ops::posterior_kl::backward(cores, tokens, read(0), read(1), read(6), write(0), write(1));
+        }
         Op::SquaredError => real!(dtype(0), X => {
             ops::squared_error::forward::<X>(cores, at.read(0), at.read(1), read(2), write(0), write(1));
         }),

@@ -350,6 +350,18 @@ pub enum Op {
         /// As in the forward pass.
         forbid: Option<u32>,
     },
+    /// loss = sum_n w_n d_n, d_n the KL of the posteriors of one step of a chain given by its matrices, plus lambda cross-entropies
+    /// (`ops/posterior_kl`). Reads logits [b,l,v], x_0, x_t u32 [b,l], chain [b,2,v,v] (Q_bar to the step's start and the transposed
+    /// Q of the step), w [b,l]; writes loss [1], d [b,l], then p and m [b,l,v]; all are 0 where w is.
+    PosteriorKl {
+        /// The factor of the cross-entropy.
+        lambda: f32,
+    },
+    /// Reads p, m, x_0, x_t, chain, w, dloss [1]; writes dlogits, then scratch like it.
+    PosteriorKlGrad {
+        /// As in the forward pass.
+        lambda: f32,
+    },
     /// loss = sum_n w_n error_n, error_n = |prediction_n - target_n|^2 (a sum over d). Reads prediction [.., d], target
     /// [.., d], w [..]; writes loss [1], error [..].
     SquaredError,
@@ -479,6 +491,8 @@ impl Op {
             Op::LinearSample { .. } => "linear_sample",
             Op::Divergence { .. } => "divergence",
             Op::DivergenceGrad { .. } => "divergence_grad",
+            Op::PosteriorKl { .. } => "posterior_kl",
+            Op::PosteriorKlGrad { .. } => "posterior_kl_grad",
             Op::SquaredError => "squared_error",
             Op::SquaredErrorGrad => "squared_error_grad",
             Op::Distances => "distances",

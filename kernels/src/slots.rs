@@ -408,6 +408,20 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
             check(rank3(0) && is(6, &[1]), E)?;
             vec![same(0)]
         }
+        Op::PosteriorKl { .. } => {
+            const E: &str = "logits [b, l, v], x_0 and x_t u32 [b, l], chain [b, 2, v, v], w [b, l]";
+            arity(5, &[F32, U32, U32, F32, F32], E)?;
+            check(rank3(0), E)?;
+            let (b, l, v) = d3(0);
+            check([1, 2, 4].iter().all(|&i| is(i, &[b, l])) && is(3, &[b, 2, v, v]), E)?;
+            vec![scalar, f(&[b, l]), same(0), same(0)]
+        }
+        Op::PosteriorKlGrad { .. } => {
+            const E: &str = "p and m [b, l, v], x_0, x_t, chain, w, dloss [1]";
+            arity(7, &[F32, F32, U32, U32, F32, F32, F32], E)?;
+            check(rank3(0) && reads[0].0 == reads[1].0 && is(6, &[1]), E)?;
+            vec![same(0), same(0)]
+        }
         Op::SquaredError => {
             const E: &str = "prediction [.., d], target like it, w [..]";
             arity(3, &[real(0), real(0), F32], E)?;

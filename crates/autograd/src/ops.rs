@@ -358,6 +358,15 @@ impl Recorder {
         (out[0], out[1])
     }
 
+    /// (sum of w d [1], d [b, l]), d the KL of a step's posteriors plus `lambda` cross-entropies: logits [b, l, v], x_0, x_t and w
+    /// [b, l], `chain` [b, 2, v, v] as [`Op::PosteriorKl`] has it.
+    #[track_caller]
+    pub fn posterior_kl(&mut self, logits: Var, (x_0, x_t): (Var, Var), chain: Var, w: Var, lambda: f32) -> (Var, Var) {
+        let logits = self.cast(logits, DType::F32);
+        let out = self.call(Op::PosteriorKl { lambda }, &[logits, x_0, x_t, chain, w]);
+        (out[0], out[1])
+    }
+
     /// -|x - w_v| for every row of w [v, d]: x [.., d], the result [.., v], in f32.
     #[track_caller]
     pub fn distances(&mut self, x: Var, w: Var) -> Var {

@@ -224,6 +224,10 @@ fn vjp(rec: &mut Recorder, call: &Call, dy: Var, second: Option<Var>) -> Vec<(Va
             let reads = [r[0], r[1], r[2], r[3], r[4], w[2], dy];
             vec![(r[0], rec.one(Op::DivergenceGrad { link, forbid }, &reads))]
         }
+        Op::PosteriorKl { lambda } => {
+            let reads = [w[2], w[3], r[1], r[2], r[3], r[4], dy];
+            vec![(r[0], rec.call(Op::PosteriorKlGrad { lambda }, &reads)[0])]
+        }
         Op::SquaredError => {
             let grads = rec.call(Op::SquaredErrorGrad, &[r[0], r[1], r[2], dy]);
             r.iter().copied().zip(grads).collect()
@@ -256,6 +260,7 @@ fn vjp(rec: &mut Recorder, call: &Call, dy: Var, second: Option<Var>) -> Vec<(Va
         | Op::CrossEntropyGrad { .. }
         | Op::LinearCrossEntropyGrad { .. }
         | Op::DivergenceGrad { .. }
+        | Op::PosteriorKlGrad { .. }
         | Op::SquaredErrorGrad
         | Op::DistancesGrad
         | Op::SoftmaxGrad

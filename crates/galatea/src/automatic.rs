@@ -4,7 +4,7 @@ use crate::settings::Settings;
 use anyhow::Context;
 use galatea_text::{AnyTokenizer, Bpe, Bytes, Chars, Corpus, Encoded, Format, Unit, Unknown, Words};
 use galatea_train::Config;
-use galatea_train::config::{DocumentChoice, TokenizerChoice, TokenizerKind};
+use galatea_train::config::{Data, DocumentChoice, LayoutChoice, TokenizerChoice, TokenizerKind};
 use std::path::Path;
 
 /// The longest document that a padded row is made for without being asked.
@@ -63,9 +63,17 @@ pub(crate) fn complete(settings: &mut Settings) -> anyhow::Result<Option<String>
         shape.paragraphs = blocks(Path::new(&config.data.source))?;
     }
     let mut choice = choose(shape, config.data.validation);
-    if let Some(layout) = settings.text("data.layout") {
-        choice.layout = if layout == "padded" { "padded" } else { "packed" };
-        choice.len = if layout == "padded" { shape.longest.clamp(1, PACKED).next_multiple_of(8) } else { choice.len };
+    if settings.says("data.layout") {
+        choice.layout = match config.data.layout {
+            LayoutChoice::Packed => "packed",
+            LayoutChoice::Padded => "padded",
+            LayoutChoice::Pairs => "pairs",
+        };
+        if config.data.layout != LayoutChoice::Packed {
+            // The longest pair has room for its end.
+            let end = usize::from(config.data.layout == LayoutChoice::Pairs);
+            choice.len = (shape.longest + end).clamp(1, PACKED).next_multiple_of(8);
+        }
     }
     let len = if settings.says("data.len") { config.data.len } else { choice.len };
     settings.set("data.layout", choice.layout);
@@ -82,6 +90,7 @@ pub(crate) fn complete(settings: &mut Settings) -> anyhow::Result<Option<String>
         "document"
     };
     Ok(Some(match layout {
+        "pairs" => format!("a prompt and its answer a row of {len} tokens (the longest two have {})", shape.longest),
         "padded" => format!("one {unit} a row of {len} tokens (the longest has {})", shape.longest),
         _ => format!("{unit}s one after another in rows of {len} tokens"),
     }))
@@ -108,15 +117,30 @@ pub(crate) fn corpus(config: &Config, document: DocumentChoice) -> anyhow::Resul
 ///
 /// # Errors
 /// If the file cannot be read or the vocabulary not be built.
-pub(crate) fn tokenizer(choice: &TokenizerChoice, corpus: &Corpus) -> anyhow::Result<AnyTokenizer> {
+pub(crate) fn tokenizer(choice: &TokenizerChoice, data: &Data, corpus: &Corpus) -> anyhow::Result<AnyTokenizer> {
     if let Some(path) = &choice.path {
         return Ok(AnyTokenizer::load(path)?);
     }
+    let texts: Vec<Result<String, galatea_text::Error>> = match data.layout {
+        LayoutChoice::Packed | LayoutChoice::Padded => corpus.documents()?.collect(),
+        LayoutChoice::Pairs => corpus.pairs(&data.prompt_field)?.texts().collect(),
+    };
     Ok(match choice.kind {
         TokenizerKind::Bytes => Bytes.into(),
-        TokenizerKind::Chars => Chars::from_documents(corpus.documents()?)?.into(),
-        TokenizerKind::Words => Words::from_documents(corpus.documents()?, choice.vocab, Unknown::Replace)?.into(),
-        TokenizerKind::Bpe => Bpe::train(corpus.documents()?, choice.vocab)?.into(),
+        TokenizerKind::Chars => Chars::from_documents(texts)?.into(),
+        TokenizerKind::Words => Words::from_documents(texts, choice.vocab, Unknown::Replace)?.into(),
+        TokenizerKind::Bpe => Bpe::train(texts, choice.vocab)?.into(),
+    })
+}
+
+/// The tokens of a text, or of its pairs.
+///
+/// # Errors
+/// If it cannot be read, or a piece of it has no token.
+pub(crate) fn encode(data: &Data, corpus: &Corpus, tokenizer: &AnyTokenizer) -> anyhow::Result<Encoded> {
+    Ok(match data.layout {
+        LayoutChoice::Packed | LayoutChoice::Padded => Encoded::read(corpus.documents()?, tokenizer)?,
+        LayoutChoice::Pairs => Encoded::read_pairs(corpus.pairs(&data.prompt_field)?, tokenizer)?,
     })
 }
 
@@ -127,7 +151,7 @@ fn measure(config: &Config, document: DocumentChoice) -> anyhow::Result<Shape> {
         // Learning merges takes a while and is done once, later; bytes bound their number from above.
         choice.kind = TokenizerKind::Bytes;
     }
-    let encoded = Encoded::read(corpus.documents()?, &tokenizer(&choice, &corpus)?)?;
+    let encoded = encode(&config.data, &corpus, &tokenizer(&choice, &config.data, &corpus)?)?;
     let longest = encoded.iter().map(<[u32]>::len).max().unwrap_or(0);
     Ok(Shape { documents: encoded.documents(), longest, tokens: encoded.tokens().len(), paragraphs: 0 })
 }

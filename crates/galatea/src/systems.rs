@@ -57,7 +57,7 @@ const LINEAR: &[&str] = parts![schedules::Linear];
 const LOG_LINEAR: &[&str] = parts![schedules::LogLinear];
 
 /// The table.
-pub const SYSTEMS: [System; 22] = [
+pub const SYSTEMS: [System; 23] = [
     System {
         name: "the textbook's script, done right",
         source: "its section on diffusion language models",
@@ -148,7 +148,7 @@ pub const SYSTEMS: [System; 22] = [
         times: parts![processes::Times::Independent, processes::times::quantise],
         order: ANCESTRAL,
         revise: NEVER,
-        config: None,
+        config: Some("d3pm-dense"),
     },
     System {
         name: "SEDD, absorb",
@@ -282,11 +282,23 @@ pub const SYSTEMS: [System; 22] = [
         schedule: LINEAR,
         process: MASK,
         parameterization: SUBS,
-        objective: parts![processes::objectives::masked::nelbo, processes::objectives::answer],
+        objective: MASKED,
         times: parts![processes::Times::Independent],
         order: parts![samplers::Unmasking, samplers::Selection::Quota, samplers::Score::Confidence, samplers::Blocks],
         revise: NEVER,
         config: Some("llada"),
+    },
+    System {
+        name: "LLaDA, fine-tuned on answers",
+        source: "Nie et al. (2025)",
+        schedule: LINEAR,
+        process: MASK,
+        parameterization: SUBS,
+        objective: parts![processes::objectives::masked::nelbo, processes::objectives::answer],
+        times: parts![processes::Times::Independent],
+        order: parts![samplers::Unmasking, samplers::Fixed, samplers::Score::Confidence, samplers::Blocks],
+        revise: NEVER,
+        config: Some("llada-sft"),
     },
     System {
         name: "Dream",

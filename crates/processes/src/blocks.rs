@@ -31,6 +31,22 @@ impl Bounds {
         Ok(Self { low, high })
     }
 
+    /// All intervals whose ends are multiples of 1 / `divisions` and that cover at least half of \[0, 1\]: the candidates of a
+    /// [`search`].
+    ///
+    /// # Panics
+    /// If `divisions` is 0.
+    ///
+    /// # Source
+    /// Arriola et al. (2025), BD3-LM, the grid of its search (widths of 0.5 and more).
+    pub fn grid(divisions: usize) -> Vec<Self> {
+        assert!(divisions > 0, "a grid has at least one interval");
+        let at = |k: usize| k as f64 / divisions as f64;
+        let starts = 0..=divisions - divisions.div_ceil(2);
+        let wide = |low: usize| (low + divisions.div_ceil(2)..=divisions).map(move |high| (low, high));
+        starts.flat_map(wide).map(|(low, high)| Self { low: at(low), high: at(high) }).collect()
+    }
+
     /// The smallest share.
     pub fn low(&self) -> f64 {
         self.low
@@ -51,6 +67,34 @@ impl Bounds {
         let share = masks as f64 / size as f64;
         (self.low..=self.high).contains(&share)
     }
+}
+
+/// The bounds under which the losses of a network vary least, and their variance: the gradient follows the loss, so that what
+/// trains with little noise is what costs about the same whatever is drawn.
+///
+/// `losses(bounds)` are losses of rows at times drawn within the bounds; the same rows and the same random numbers for all of
+/// them let the comparison see the bounds alone. Of equals the first wins; `None` where no candidate has a finite variance.
+///
+/// # Errors
+/// The first error of `losses`.
+///
+/// # Source
+/// Arriola et al. (2025), BD3-LM, section 5.2: min over (low, high) of the variance of the loss.
+pub fn search<E>(
+    candidates: impl IntoIterator<Item = Bounds>,
+    mut losses: impl FnMut(Bounds) -> Result<Vec<f64>, E>,
+) -> Result<Option<(Bounds, f64)>, E> {
+    let mut best: Option<(Bounds, f64)> = None;
+    for bounds in candidates {
+        let losses = losses(bounds)?;
+        let n = losses.len() as f64;
+        let mean = losses.iter().sum::<f64>() / n;
+        let variance = losses.iter().map(|loss| (loss - mean).powi(2)).sum::<f64>() / (n - 1.0);
+        if variance.is_finite() && best.is_none_or(|(_, least)| variance < least) {
+            best = Some((bounds, variance));
+        }
+    }
+    Ok(best)
 }
 
 /// Masks every token with the probability `t` of its block; a block whose share of masks is outside the bounds is drawn again.

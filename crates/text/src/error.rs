@@ -65,6 +65,26 @@ pub enum Error {
         /// The fields of the object that hold text.
         there: Vec<String>,
     },
+    /// A line that should hold a prompt and an answer.
+    #[error("`{}` line {line}: no tab; expected a prompt, a tab and an answer", path.display())]
+    NoTab {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: u64,
+    },
+    /// A prompt that leaves no room for an answer.
+    #[error(
+        "pair {pair}: its prompt has {prompt} tokens, which leaves no room for an answer in rows of {len}: use longer rows, or leave it out"
+    )]
+    LongPrompt {
+        /// The pair, counted from 1 in its part of a split.
+        pair: usize,
+        /// Tokens of its prompt.
+        prompt: usize,
+        /// The length of a row.
+        len: usize,
+    },
     /// A piece of text that the vocabulary has no token for.
     #[error("`{}` at byte {byte} is not in the vocabulary of {vocab} tokens: leave it out, or build the tokenizer from a text that has it", piece.escape_debug())]
     Unknown {

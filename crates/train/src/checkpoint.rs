@@ -26,14 +26,17 @@ pub(crate) struct State {
     pub(crate) seconds: f64,
     /// Of the vocabulary.
     pub(crate) fingerprint: String,
+    /// The times that blocks are trained at, where they are searched for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) bounds: Option<[f64; 2]>,
 }
 
 const FORMAT: u32 = 1;
 const KEPT: usize = 2;
 
 impl State {
-    pub(crate) fn new(step: u32, seconds: f64, corpus: &Corpus) -> Self {
-        Self { format: FORMAT, step, seconds, fingerprint: corpus.vocabulary().fingerprint() }
+    pub(crate) fn new(step: u32, seconds: f64, corpus: &Corpus, bounds: Option<[f64; 2]>) -> Self {
+        Self { format: FORMAT, step, seconds, fingerprint: corpus.vocabulary().fingerprint(), bounds }
     }
 }
 

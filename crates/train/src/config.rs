@@ -2,7 +2,7 @@
 
 use crate::Error;
 pub use crate::objective::ObjectiveConfig;
-use crate::objective::{DiffusionLm, Gidd, Masked, Uniform};
+use crate::objective::{D3pm, DiffusionLm, Gidd, Masked, Uniform};
 use galatea_autograd::{DType, Keep, Recorder};
 use galatea_models::Model;
 use galatea_schedules::AnySchedule;
@@ -38,6 +38,9 @@ pub enum LayoutChoice {
     Packed,
     /// One document a row, cut or padded to `len`.
     Padded,
+    /// A prompt and its answer a row, padded to `len`: in text a tab stands between them, in .jsonl they are two fields. The
+    /// prompt is given and never noised; the padding is part of the answer, so that the model learns to end.
+    Pairs,
 }
 
 /// Where a document ends in a text file.
@@ -64,12 +67,23 @@ pub struct Data {
     pub layout: LayoutChoice,
     /// Tokens a row (the language has its own).
     pub len: usize,
-    /// The field of a .jsonl line that holds the text.
+    /// The field of a .jsonl line that holds the text, or the answer of a pair.
     pub field: String,
+    /// The field that holds the prompt of a pair.
+    pub prompt_field: String,
+    /// Tokens at the start of every row that are its prompt, which is given and never noised; pairs have their own.
+    pub prompt: usize,
     /// Where a document ends in a text file.
     pub document: DocumentChoice,
     /// The fraction of documents held out.
     pub validation: f64,
+}
+
+impl Data {
+    /// Whether rows begin with a prompt.
+    pub fn prompts(&self) -> bool {
+        self.prompt > 0 || self.layout == LayoutChoice::Pairs
+    }
 }
 
 impl Default for Data {
@@ -80,6 +94,8 @@ impl Default for Data {
             layout: LayoutChoice::Packed,
             len: 128,
             field: "text".into(),
+            prompt_field: "prompt".into(),
+            prompt: 0,
             document: DocumentChoice::Line,
             validation: 0.1,
         }
@@ -128,6 +144,8 @@ pub enum ProcessKind {
     Uniform,
     /// A corrupted token becomes \[MASK\] or a random one.
     Hybrid,
+    /// A corrupted token becomes a neighbour, by the matrices of a chain: affordable for a few hundred ids.
+    Dense,
     /// Gaussian noise on embeddings.
     Gaussian,
 }
@@ -138,17 +156,24 @@ pub enum ProcessKind {
 pub struct ProcessConfig {
     /// Which noise.
     pub kind: ProcessKind,
-    /// The schedule's name; empty for the process's own (log-linear, hybrid: hybrid, Gaussian: sqrt).
+    /// The schedule's name; empty for the process's own (log-linear, hybrid: hybrid, dense: linear, Gaussian: sqrt).
     pub schedule: String,
+    /// The matrices of a dense process: "band(N)" or "gaussian(N)", N neighbours on either side; empty for "gaussian(8)".
+    pub matrices: String,
 }
 
 impl Default for ProcessConfig {
     fn default() -> Self {
-        Self { kind: ProcessKind::Mask, schedule: String::new() }
+        Self { kind: ProcessKind::Mask, schedule: String::new(), matrices: String::new() }
     }
 }
 
 impl ProcessConfig {
+    /// The matrices that are meant.
+    pub fn matrices(&self) -> &str {
+        if self.matrices.is_empty() { "gaussian(8)" } else { &self.matrices }
+    }
+
     /// The schedule that is meant.
     ///
     /// # Errors
@@ -157,6 +182,7 @@ impl ProcessConfig {
         let name = match (self.schedule.as_str(), self.kind) {
             ("", ProcessKind::Mask | ProcessKind::Uniform) => "log-linear",
             ("", ProcessKind::Hybrid) => "hybrid",
+            ("", ProcessKind::Dense) => "linear",
             ("", ProcessKind::Gaussian) => "sqrt",
             (name, _) => name,
         };
@@ -177,6 +203,7 @@ impl ProcessKind {
             Self::Mask => "mask",
             Self::Uniform => "uniform",
             Self::Hybrid => "hybrid",
+            Self::Dense => "dense",
             Self::Gaussian => "gaussian",
         }
     }
@@ -187,6 +214,7 @@ impl ProcessKind {
             Self::Mask => ObjectiveConfig::Masked(Masked::default()),
             Self::Uniform => ObjectiveConfig::Uniform(Uniform::default()),
             Self::Hybrid => ObjectiveConfig::Gidd(Gidd::default()),
+            Self::Dense => ObjectiveConfig::D3pm(D3pm { steps: 100, ..D3pm::default() }),
             Self::Gaussian => ObjectiveConfig::DiffusionLm(DiffusionLm::default()),
         }
     }
@@ -232,6 +260,8 @@ pub struct Training {
     pub eval_rows: usize,
     /// Times drawn for each of them.
     pub eval_times: usize,
+    /// A run, or a checkpoint, whose averaged parameters and tokenizer this one begins with: a model to fine-tune.
+    pub init: Option<PathBuf>,
     /// The run's folder.
     pub out: PathBuf,
 }
@@ -251,6 +281,7 @@ impl Default for Training {
             save_every: 500,
             eval_rows: 512,
             eval_times: 4,
+            init: None,
             out: PathBuf::from("runs/run"),
         }
     }
@@ -387,6 +418,10 @@ impl Config {
         if !(0.0..1.0).contains(&self.data.validation) || self.data.validation == 0.0 {
             return bad("data.validation", "a fraction between 0 and 1", &self.data.validation);
         }
+        if self.data.layout == LayoutChoice::Pairs && (self.data.source == "language" || self.data.prompt > 0) {
+            let found = format!("{} with source = \"{}\" and layout = \"pairs\"", self.data.prompt, self.data.source);
+            return bad("data.prompt", "tokens of a story or of a text, or 0 and pairs from a file", &found);
+        }
         let o = &self.optimizer;
         for (field, value, below) in [
             ("optimizer.lr", o.lr, f64::INFINITY),
@@ -406,16 +441,35 @@ impl Config {
         self.objective()?;
         self.model.validate()?;
         match self.process.kind {
-            ProcessKind::Mask | ProcessKind::Uniform | ProcessKind::Hybrid => self.model.on_tokens()?,
+            ProcessKind::Mask | ProcessKind::Uniform | ProcessKind::Hybrid | ProcessKind::Dense => {
+                self.model.on_tokens()?
+            }
             ProcessKind::Gaussian => crate::relaxed::validate(self)?,
+        }
+        if self.data.prompts()
+            && matches!(
+                self.objective()?,
+                ObjectiveConfig::Block(_)
+                    | ObjectiveConfig::DiffusionLm(_)
+                    | ObjectiveConfig::Plaid(_)
+                    | ObjectiveConfig::Cdcd(_)
+            )
+        {
+            let expected =
+                "rows without prompts for this loss: whole texts of tokens can have them, blocks and embeddings cannot";
+            return bad("data.prompt", expected, &self.objective()?.name());
         }
         match self.process.kind {
             ProcessKind::Mask | ProcessKind::Hybrid | ProcessKind::Gaussian => {}
-            ProcessKind::Uniform if !self.model.uses_time() => {
+            ProcessKind::Uniform | ProcessKind::Dense if !self.model.uses_time() => {
                 let expected = "time given to the model (encoder: time = \"given\", dit: time_conditioning = true)";
-                return bad("model", &format!("{expected}: a uniform canvas does not show its noise level"), &"none");
+                return bad(
+                    "model",
+                    &format!("{expected}: a canvas without masks does not show its noise level"),
+                    &"none",
+                );
             }
-            ProcessKind::Uniform => {}
+            ProcessKind::Uniform | ProcessKind::Dense => {}
         }
         Ok(())
     }

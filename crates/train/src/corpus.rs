@@ -7,6 +7,7 @@ use galatea_text::language::{ExactModel, Level, StoryLanguage};
 use galatea_text::{
     AnyTokenizer, Bpe, Bytes, Chars, Dataset, Encoded, Format, Layout, Order, Tokenizer, Unit, Unknown, Words,
 };
+use ndarray::Array2;
 use std::path::Path;
 
 /// Streams of the data's own draws.
@@ -133,6 +134,8 @@ impl Vocabulary {
 pub struct Corpus {
     vocabulary: Vocabulary,
     len: usize,
+    /// Tokens of every row's prompt, where rows have none of their own.
+    prompt: usize,
     source: Source,
 }
 
@@ -158,7 +161,7 @@ impl Corpus {
         let vocabulary = match (config.data.source.as_str(), &config.tokenizer.path) {
             ("language", _) => Vocabulary::language(config.data.level)?,
             (_, Some(path)) => Vocabulary::of(AnyTokenizer::load(path)?)?,
-            (source, None) => Vocabulary::of(build(config, &text_corpus(config, source)?)?)?,
+            (source, None) => Vocabulary::of(build(config, source)?)?,
         };
         Self::open_with(config, vocabulary)
     }
@@ -168,22 +171,26 @@ impl Corpus {
     /// # Errors
     /// As [`Corpus::open`].
     pub fn open_with(config: &Config, vocabulary: Vocabulary) -> Result<Self, Error> {
+        let (len, prompt) = (vocabulary.row_len().unwrap_or(config.data.len), config.data.prompt);
+        if prompt >= len {
+            let expected = format!("fewer than the {len} tokens of a row");
+            return Err(Error::Config { field: "data.prompt", expected, found: prompt.to_string() });
+        }
         match &vocabulary {
-            Vocabulary::Language(language, _) => {
-                let len = language.len();
-                Ok(Self { vocabulary, len, source: Source::Language })
-            }
+            Vocabulary::Language(..) => Ok(Self { vocabulary, len, prompt, source: Source::Language }),
             Vocabulary::Text(tokenizer) => {
                 let corpus = text_corpus(config, &config.data.source)?;
-                let encoded = Encoded::read(corpus.documents()?, tokenizer)?;
-                let layout = match config.data.layout {
-                    LayoutChoice::Packed => Layout::Packed,
-                    LayoutChoice::Padded => Layout::Padded,
+                let (encoded, layout) = match config.data.layout {
+                    LayoutChoice::Packed => (Encoded::read(corpus.documents()?, tokenizer)?, Layout::Packed),
+                    LayoutChoice::Padded => (Encoded::read(corpus.documents()?, tokenizer)?, Layout::Padded),
+                    LayoutChoice::Pairs => {
+                        (Encoded::read_pairs(corpus.pairs(&config.data.prompt_field)?, tokenizer)?, Layout::Padded)
+                    }
                 };
-                let (len, fraction) = (config.data.len, config.data.validation);
+                let fraction = config.data.validation;
                 let (train, validation) = encoded.split_rows(layout, len, fraction, SPLIT_SEED)?;
                 let order = Order::new(config.training.seed, train.rows())?;
-                Ok(Self { vocabulary, len, source: Source::Text { train, validation, order } })
+                Ok(Self { vocabulary, len, prompt, source: Source::Text { train, validation, order } })
             }
         }
     }
@@ -212,23 +219,47 @@ impl Corpus {
         }
     }
 
-    /// -log p of every row in nats, if the source knows it.
-    pub(crate) fn surprise(&self, rows: &[u32]) -> Option<Vec<f64>> {
-        match &self.vocabulary {
-            Vocabulary::Language(language, _) => {
-                Some(rows.chunks(self.len).map(|row| -language.log_prob(row)).collect())
+    /// -log p(answer | prompt) of every row in nats, if the source knows it.
+    pub(crate) fn surprise(&self, rows: &[u32], prompts: &[usize]) -> Option<Vec<f64>> {
+        let Vocabulary::Language(language, _) = &self.vocabulary else { return None };
+        let shape = (language.len(), ExactModel::vocab(language));
+        let mut marginals = Array2::zeros(shape);
+        let mut log_prompt = |prompt: &[u32]| {
+            if prompt.is_empty() {
+                return 0.0;
             }
-            Vocabulary::Text(_) => None,
-        }
+            // All zeros says nothing of a word, -inf excludes it.
+            let given = |(position, word): (usize, usize)| match prompt.get(position) {
+                Some(&id) if id as usize != word => f64::NEG_INFINITY,
+                _ => 0.0,
+            };
+            let evidence = Array2::from_shape_fn(shape, given);
+            language.posterior_log(&evidence, &mut marginals).expect("a story begins as itself")
+        };
+        let rows = rows.chunks(self.len).zip(prompts);
+        Some(rows.map(|(row, &prompt)| log_prompt(&row[..prompt]) - language.log_prob(row)).collect())
     }
 
-    /// The rows that step `step` (from 0) learns from: a function of (seed, step) alone.
-    pub(crate) fn fill(&self, seed: u64, step: u32, x_0: &mut [u32]) {
+    /// The rows that step `step` (from 0) learns from, and the lengths of their prompts: a function of (seed, step) alone.
+    pub(crate) fn fill(&self, seed: u64, step: u32, x_0: &mut [u32], prompts: &mut [usize]) {
+        prompts.fill(self.prompt);
         match &self.source {
             Source::Language => self.stories(seed, stream::LANGUAGE, step, x_0),
             Source::Text { train, order, .. } => {
-                let batch = x_0.len() / self.len;
-                train.fill(order.batch(u64::from(step), batch), x_0);
+                let rows = || order.batch(u64::from(step), prompts.len());
+                train.fill(rows(), x_0);
+                let own: Vec<usize> = rows().map(|row| train.prompt(row)).collect();
+                prompts.iter_mut().zip(own).for_each(|(prompt, own)| *prompt = own.max(*prompt));
+            }
+        }
+    }
+
+    /// The lengths of the prompts of the first `count` rows of the validation split, fewer if it has fewer.
+    pub fn validation_prompts(&self, count: usize) -> Vec<usize> {
+        match &self.source {
+            Source::Language => vec![self.prompt; count],
+            Source::Text { validation, .. } => {
+                (0..count.min(validation.rows())).map(|row| validation.prompt(row).max(self.prompt)).collect()
             }
         }
     }
@@ -257,11 +288,12 @@ impl Corpus {
         }
     }
 
-    /// Characters of the rows' text, the end of a document counted as one.
-    pub(crate) fn characters(&self, rows: &[u32]) -> usize {
+    /// Characters of the text of the rows' answers, the end of a document counted as one.
+    pub(crate) fn characters(&self, rows: &[u32], prompts: &[usize]) -> usize {
         let pad = self.vocabulary.pad();
         let ends = |row: &[u32]| (0..row.len()).filter(|&i| row[i] == pad && (i == 0 || row[i - 1] != pad)).count();
-        rows.chunks(self.len).map(|row| self.vocabulary.text(row).chars().count() + ends(row)).sum()
+        let answers = rows.chunks(self.len).zip(prompts).map(|(row, &prompt)| &row[prompt..]);
+        answers.map(|answer| self.vocabulary.text(answer).chars().count() + ends(answer)).sum()
     }
 
     /// The data in a line.
@@ -295,15 +327,18 @@ fn text_corpus(config: &Config, source: &str) -> Result<galatea_text::Corpus, Er
     Ok(corpus.with_format(format))
 }
 
-fn build(config: &Config, corpus: &galatea_text::Corpus) -> Result<AnyTokenizer, Error> {
+fn build(config: &Config, source: &str) -> Result<AnyTokenizer, Error> {
+    let corpus = text_corpus(config, source)?;
+    let texts: Box<dyn Iterator<Item = Result<String, galatea_text::Error>>> = match config.data.layout {
+        LayoutChoice::Packed | LayoutChoice::Padded => Box::new(corpus.documents()?),
+        LayoutChoice::Pairs => Box::new(corpus.pairs(&config.data.prompt_field)?.texts()),
+    };
     Ok(match config.tokenizer.kind {
         TokenizerKind::Bytes => Bytes.into(),
-        TokenizerKind::Chars => Chars::from_documents(corpus.documents()?)?.into(),
-        TokenizerKind::Words => {
-            Words::from_documents(corpus.documents()?, config.tokenizer.vocab, Unknown::Replace)?.into()
-        }
+        TokenizerKind::Chars => Chars::from_documents(texts)?.into(),
+        TokenizerKind::Words => Words::from_documents(texts, config.tokenizer.vocab, Unknown::Replace)?.into(),
         TokenizerKind::Bpe => {
-            let documents = corpus.documents()?.collect::<Result<Vec<String>, _>>()?;
+            let documents = texts.collect::<Result<Vec<String>, _>>()?;
             Bpe::train(documents.into_iter().map(Ok), config.tokenizer.vocab)?.into()
         }
     })

@@ -3,18 +3,18 @@
 use crate::Error;
 use crate::config::{Config, ProcessKind};
 use crate::corpus::Corpus;
-use crate::objective::{Batch, Objective, Purpose};
+use crate::objective::{Batch, Objective, Purpose, T_MIN};
 use crate::run::stream;
 use galatea_autograd::Session;
 use galatea_kernels::Device;
-use galatea_processes::Gaussian;
+use galatea_processes::{Bounds, Gaussian};
 use galatea_random::Philox;
 use galatea_schedules::Schedule;
 
 /// What was measured. The bound is an average over drawn times: `standard_error_bits` says how far it may be off.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Evaluation {
-    /// The bound in nats per token.
+    /// The bound in nats per token of an answer, which is all of a row without a prompt.
     pub nats_per_token: f64,
     /// The bound in bits per row.
     pub bits_per_document: f64,
@@ -24,7 +24,8 @@ pub struct Evaluation {
     pub nats_per_char: f64,
     /// The bound in bits per character of text.
     pub bits_per_char: f64,
-    /// The exact entropy in bits per row, where the source has one.
+    /// The exact entropy in bits per row, where the source has one; of rows with prompts the mean of -log p(answer | prompt) of
+    /// those that were measured.
     pub entropy_bits: Option<f64>,
     /// Rows measured.
     pub rows: usize,
@@ -48,6 +49,12 @@ pub(crate) struct Measure {
     times: usize,
 }
 
+/// Rows to measure.
+struct Rows {
+    ids: Vec<u32>,
+    prompts: Vec<usize>,
+}
+
 impl Measure {
     pub(crate) fn new(objective: &Objective, config: &Config, device: &Device) -> Result<Self, Error> {
         let mut rec = config.training.recorder();
@@ -64,47 +71,70 @@ impl Measure {
 
     /// Measures the first rows of the validation split, each at stratified times.
     pub(crate) fn run(&mut self, corpus: &Corpus, seed: u64) -> Result<Evaluation, Error> {
-        let rows = corpus.validation(self.rows);
+        let rows = Rows { ids: corpus.validation(self.rows), prompts: corpus.validation_prompts(self.rows) };
         let (len, times) = (corpus.len(), self.times);
-        let count = rows.len() / len;
+        let count = rows.prompts.len();
         let jobs = jobs(count, times, seed);
         let range = self.range()?;
-        let mut bound = vec![range.constant; count];
+        let share = |&prompt: &usize| (len - prompt) as f64 / len as f64;
+        let mut bound: Vec<f64> = rows.prompts.iter().map(|prompt| share(prompt) * range.constant).collect();
         for (chunk_index, chunk) in jobs.chunks(BATCH).enumerate() {
-            let values = self.measure_chunk(&rows, len, chunk, chunk_index, &range, seed)?;
+            let values = self.measure_chunk(&rows, chunk, chunk_index, &range, seed, Purpose::Measure)?;
             for ((row, _), value) in chunk.iter().zip(values) {
                 bound[*row] += value / times as f64;
             }
         }
         if let Some(floor) = range.gaussian_floor {
-            self.add_reconstruction(&rows, len, floor, seed, &mut bound)?;
+            self.add_reconstruction(&rows.ids, len, floor, seed, &mut bound)?;
         }
-        Ok(summarise(&bound, corpus, &rows, times))
+        Ok(summarise(&bound, corpus, &rows.ids, times))
+    }
+
+    /// Nats a token of held-out rows as block diffusion trains on them: the times of their blocks drawn within `bounds`, the same
+    /// fractions of them and the same masks for any bounds.
+    pub(crate) fn within(&mut self, bounds: Bounds, corpus: &Corpus, seed: u64) -> Result<Vec<f64>, Error> {
+        let rows = Rows { ids: corpus.validation(self.rows), prompts: corpus.validation_prompts(self.rows) };
+        self.objective.set_bounds(bounds);
+        let range = Range { from: T_MIN, to: 1.0, constant: 0.0, gaussian_floor: None };
+        let jobs = jobs(rows.prompts.len(), self.times, seed);
+        let mut losses = Vec::with_capacity(jobs.len());
+        for (index, chunk) in jobs.chunks(BATCH).enumerate() {
+            let purpose = Purpose::Train { share: 1.0 };
+            losses.extend(self.measure_chunk(&rows, chunk, index, &range, seed, purpose)?);
+        }
+        losses.iter_mut().for_each(|loss| *loss /= corpus.len() as f64);
+        Ok(losses)
     }
 
     /// The integrand of every (row, position in the range) of a chunk, times the range's width: one value a row.
     fn measure_chunk(
         &mut self,
-        rows: &[u32],
-        len: usize,
+        rows: &Rows,
         chunk: &[(usize, f64)],
         index: usize,
         range: &Range,
         seed: u64,
+        purpose: Purpose,
     ) -> Result<Vec<f64>, Error> {
-        let mut x_0 = vec![0; BATCH * len];
+        let len = self.objective.len;
+        let (mut x_0, mut prompts) = (vec![0; BATCH * len], [0; BATCH]);
         let each = self.objective.times();
         let mut t = vec![0.5; BATCH * each];
         let mut factor = [0.0; BATCH];
         for (i, (row, u)) in chunk.iter().enumerate() {
-            x_0[i * len..(i + 1) * len].copy_from_slice(&rows[row * len..(row + 1) * len]);
+            x_0[i * len..(i + 1) * len].copy_from_slice(&rows.ids[row * len..(row + 1) * len]);
+            prompts[i] = rows.prompts[*row];
             // The blocks of a row share their strata out among them as rows do.
             for (block, t) in t[i * each..(i + 1) * each].iter_mut().enumerate() {
                 (*t, factor[i]) = range.at((u + block as f64 * GOLDEN).fract(), &self.objective);
             }
         }
         self.session.write(self.inputs.x_0, &self.objective.rows(&x_0))?;
-        for (var, values) in self.inputs.inputs.zip(self.objective.levels(&t, 1.0, Purpose::Measure)) {
+        let key = (seed ^ EVALUATION, index as u32, 0);
+        if let Some((x_t, noisy)) = self.inputs.x_t.zip(self.objective.corrupt(&x_0, &t, &prompts, key)) {
+            self.session.write(x_t, &noisy)?;
+        }
+        for (var, values) in self.inputs.inputs.zip(self.objective.levels(&t, &prompts, 1.0, purpose)) {
             self.session.write(var, &values)?;
         }
         self.session.set_rng(seed ^ EVALUATION, index as u32)?;
@@ -222,8 +252,11 @@ impl Range {
 /// entropy added back: the same mean, without the spread of the rows' own surprise.
 pub(crate) fn summarise(bound: &[f64], corpus: &Corpus, rows: &[u32], times: usize) -> Evaluation {
     let (n, ln_2) = (bound.len() as f64, std::f64::consts::LN_2);
-    let surprise = corpus.surprise(rows);
-    let known = surprise.as_ref().zip(corpus.entropy_bits());
+    let prompts = corpus.validation_prompts(bound.len());
+    let surprise = corpus.surprise(rows, &prompts);
+    let mean_surprise = surprise.as_ref().map(|surprise| surprise.iter().sum::<f64>() / n / ln_2);
+    let entropy_bits = if prompts.iter().all(|&prompt| prompt == 0) { corpus.entropy_bits() } else { mean_surprise };
+    let known = surprise.as_ref().zip(entropy_bits);
     let excess: Vec<f64> = match &known {
         Some((surprise, _)) => bound.iter().zip(*surprise).map(|(b, s)| b - s).collect(),
         None => bound.to_vec(),
@@ -231,14 +264,15 @@ pub(crate) fn summarise(bound: &[f64], corpus: &Corpus, rows: &[u32], times: usi
     let mean = excess.iter().sum::<f64>() / n;
     let variance = excess.iter().map(|b| (b - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
     let per_row = mean + known.map_or(0.0, |(_, entropy)| entropy * ln_2);
-    let nats_per_char = per_row * n / corpus.characters(rows).max(1) as f64;
+    let tokens = rows.len() - prompts.iter().sum::<usize>();
+    let nats_per_char = per_row * n / corpus.characters(rows, &prompts).max(1) as f64;
     Evaluation {
-        nats_per_token: per_row / corpus.len() as f64,
+        nats_per_token: per_row * n / tokens as f64,
         bits_per_document: per_row / ln_2,
         standard_error_bits: (variance / n).sqrt() / ln_2,
         nats_per_char,
         bits_per_char: nats_per_char / ln_2,
-        entropy_bits: corpus.entropy_bits(),
+        entropy_bits,
         rows: bound.len(),
         times,
     }

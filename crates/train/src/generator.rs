@@ -201,7 +201,7 @@ impl Pass {
         let time = rec.input("time", &[batch], DType::F32);
         let model = objective.model.without_dropout();
         let (input, output) = match objective.kind {
-            ProcessKind::Mask | ProcessKind::Uniform | ProcessKind::Hybrid => {
+            ProcessKind::Mask | ProcessKind::Uniform | ProcessKind::Hybrid | ProcessKind::Dense => {
                 let x_t = rec.input("x_t", &[batch, len], DType::U32);
                 (x_t, model.logits(&mut rec, objective.network_vocab(), x_t, time, None))
             }
@@ -281,7 +281,7 @@ impl Generator {
         let (model, schedule) = (objective.model.clone(), objective.schedule.clone());
         let time_value = move |t: f64| model.time_value(t, schedule.alpha_bar(t));
         let net = match objective.kind {
-            ProcessKind::Mask | ProcessKind::Uniform | ProcessKind::Hybrid => {
+            ProcessKind::Mask | ProcessKind::Uniform | ProcessKind::Hybrid | ProcessKind::Dense => {
                 Net::Tokens(NetDenoiser::new(session, input, time, output, time_value))
             }
             ProcessKind::Gaussian => {
@@ -348,7 +348,9 @@ impl Generator {
         let begin = Instant::now();
         let fixed = self.fixed(fixed)?;
         let canvas = match self.objective.kind {
-            ProcessKind::Mask | ProcessKind::Uniform | ProcessKind::Hybrid => self.run_tokens(options, fixed, watch)?,
+            ProcessKind::Mask | ProcessKind::Uniform | ProcessKind::Hybrid | ProcessKind::Dense => {
+                self.run_tokens(options, fixed, watch)?
+            }
             ProcessKind::Gaussian if matches!(self.net, Net::Unit(..)) => self.run_unit(options, fixed, watch)?,
             ProcessKind::Gaussian => self.run_embeddings(options, fixed, watch)?,
         };
@@ -356,7 +358,8 @@ impl Generator {
         Ok(Outcome { ids, passes: canvas.calls, seconds: begin.elapsed().as_secs_f64() })
     }
 
-    /// Estimates -log p of a row in nats by masking random parts of it, in `calls` passes of a batch each.
+    /// Estimates -log p of what follows the first `prompt` tokens of a row, in nats, by masking random parts of it, in `calls`
+    /// passes of a batch each.
     ///
     /// # Errors
     /// [`Error::Unmasked`] for a model of another process or of blocks, [`Error::Refused`] for a token that it does not know,
@@ -364,15 +367,15 @@ impl Generator {
     ///
     /// # Source
     /// [`masked_likelihood`].
-    pub fn likelihood(&mut self, row: &[u32], calls: usize, seed: u64) -> Result<Estimate, Error> {
+    pub fn likelihood(&mut self, row: &[u32], prompt: usize, calls: usize, seed: u64) -> Result<Estimate, Error> {
         let (ids, batch) = ((self.objective.network_vocab(), self.objective.mask()), self.batch);
         let net = match (&mut self.net, self.objective.kind) {
             (Net::Tokens(net), ProcessKind::Mask) => net,
-            (Net::Tokens(_), _) => return Err(Error::Unmasked { found: "one of uniform or hybrid noise" }),
+            (Net::Tokens(_), _) => return Err(Error::Unmasked { found: "one of uniform, hybrid or dense noise" }),
             (Net::Blocks(..), _) => return Err(Error::Unmasked { found: "one of blocks" }),
             (Net::Embeddings(_) | Net::Unit(..), _) => return Err(Error::Unmasked { found: "a Gaussian one" }),
         };
-        let positions: Vec<usize> = (0..row.len()).collect();
+        let positions: Vec<usize> = (prompt..row.len()).collect();
         let options = LikelihoodOptions { seed, calls, batch };
         masked_likelihood(net, ids, row, &positions, &options).map_err(|failure| match failure {
             Failure::Denoiser(error) => Error::Machine(error),
@@ -419,7 +422,11 @@ impl Generator {
             Order::Ancestral if blocks => (Selection::Quota { passes }, Score::Random),
             Order::Auto | Order::Ancestral => {
                 let Net::Tokens(net) = &mut self.net else { unreachable!("block diffusion has masks and blocks") };
-                let steps = if options.steps == 0 { 128 } else { options.steps };
+                let mut steps = if options.steps == 0 { 128 } else { options.steps };
+                if let Some(chain) = &self.objective.chain {
+                    // A chain has no states between its own.
+                    steps = steps.min(chain.steps());
+                }
                 let (grid, (output, rule)) = (
                     grid::uniform(steps),
                     match scores {
@@ -432,6 +439,13 @@ impl Generator {
                     AncestralOptions { seed, first_sample, filter, time, output, rule, ..AncestralOptions::default() };
                 let sampler = match self.objective.kind {
                     ProcessKind::Hybrid => Ancestral::of(net, self.objective.hybrid(), &grid, fixed, options),
+                    ProcessKind::Dense => {
+                        let chain =
+                            self.objective.chain.as_ref().expect("Objective::new makes the chain of a dense process");
+                        let state = |i: usize| (i * chain.steps() + steps / 2) / steps;
+                        let kept: Vec<usize> = (1..=steps).map(state).collect();
+                        Ancestral::of(net, chain.respace(&kept)?, &grid, fixed, options)
+                    }
                     ProcessKind::Mask | ProcessKind::Uniform | ProcessKind::Gaussian => {
                         let levels = Levels::new(&self.objective.schedule, &grid).map_err(refused)?;
                         Ancestral::new(net, process, levels, fixed, options)

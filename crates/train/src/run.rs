@@ -3,12 +3,13 @@
 use crate::config::Config;
 use crate::corpus::Corpus;
 use crate::evaluate::{Evaluation, Measure};
-use crate::objective::{Batch, Objective, Purpose, T_MIN};
+use crate::objective::{Batch, Block, Objective, ObjectiveConfig, Purpose, T_MIN};
 use crate::relaxed::{Bound, Relaxed};
 use crate::{Error, Generator, checkpoint};
 use galatea_autograd::{Part, Plan, Session, Var};
 use galatea_kernels::Device;
-use galatea_processes::Times;
+use galatea_processes::blocks::search;
+use galatea_processes::{Bounds, Times};
 use galatea_random::Philox;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -17,6 +18,7 @@ use std::time::Instant;
 pub(crate) mod stream {
     pub(crate) const TIME: u32 = 1;
     pub(crate) const EVALUATE: u32 = 2;
+    pub(crate) const CORRUPT: u32 = 3;
 }
 
 /// What one optimizer step did.
@@ -53,6 +55,7 @@ pub struct Run {
     /// Seconds of earlier steps.
     seconds: f64,
     x_0: Vec<u32>,
+    prompts: Vec<usize>,
     times: Vec<f64>,
 }
 
@@ -71,9 +74,24 @@ impl Run {
     /// As [`Run::start`].
     pub fn start_on(device: Device, config: Config) -> Result<Self, Error> {
         config.validate()?;
-        let corpus = Corpus::open(&config)?;
+        let Some(dir) = config.training.init.clone() else {
+            let corpus = Corpus::open(&config)?;
+            let mut run = Self::record(device, config, corpus)?;
+            run.session.init(run.config.training.seed)?;
+            return Ok(run);
+        };
+        // Another run's parameters with its words, for new data or a new loss.
+        let saved = checkpoint::Saved::open(&dir)?;
+        if config.data.source == "language" && config.data.level != saved.config.data.level {
+            let expected = format!("the level that {} was trained on, {}", dir.display(), saved.config.data.level);
+            return Err(Error::Config { field: "data.level", expected, found: config.data.level.to_string() });
+        }
+        let corpus = Corpus::open_with(&config, saved.tokenizer()?)?;
+        saved.check_vocabulary(corpus.vocabulary())?;
         let mut run = Self::record(device, config, corpus)?;
         run.session.init(run.config.training.seed)?;
+        saved.load_average(&mut run.session)?;
+        copy_part(&mut run.session, Part::Value, Part::Ema)?;
         Ok(run)
     }
 
@@ -102,6 +120,9 @@ impl Run {
             saved.schedule(|learned| relaxed.restore(learned))?;
         }
         (run.step, run.seconds) = (saved.state.step, saved.state.seconds);
+        if let (Some([low, high]), Some(_)) = (saved.state.bounds, run.objective.searched()) {
+            run.objective.set_bounds(Bounds::new(low, high)?);
+        }
         Ok(run)
     }
 
@@ -111,7 +132,8 @@ impl Run {
         let (plan, losses, norm) = record(&config, &objective)?;
         let session = Session::new(device.clone(), plan)?;
         let hyper = session.plan().input("hyper").expect("recorded by update");
-        let (x_0, times) = (vec![0; batch * micro * corpus.len()], vec![0.0; batch * micro * objective.times()]);
+        let (rows, len) = (batch * micro, corpus.len());
+        let (x_0, prompts, times) = (vec![0; rows * len], vec![0; rows], vec![0.0; rows * objective.times()]);
         Ok(Self {
             device,
             config,
@@ -126,6 +148,7 @@ impl Run {
             step: 0,
             seconds: 0.0,
             x_0,
+            prompts,
             times,
         })
     }
@@ -191,9 +214,10 @@ impl Run {
     /// wrote a NaN.
     pub fn step(&mut self) -> Result<StepReport, Error> {
         let begin = Instant::now();
+        self.search()?;
         let seed = self.config.training.seed;
         let (batch, len) = (self.config.training.batch, self.corpus.len());
-        self.corpus.fill(seed, self.step, &mut self.x_0);
+        self.corpus.fill(seed, self.step, &mut self.x_0, &mut self.prompts);
         match &mut self.losses {
             Losses::Relaxed(relaxed) => relaxed.fill(&mut self.session, &self.x_0, seed, self.step)?,
             Losses::Timed(batches) => {
@@ -202,9 +226,15 @@ impl Run {
                 let purpose = Purpose::Train { share: 1.0 / batches.len() as f64 };
                 let each = batch * self.objective.times();
                 for (k, recorded) in batches.iter().enumerate() {
-                    let levels = self.objective.levels(&self.times[k * each..(k + 1) * each], tokens, purpose);
-                    let rows = self.objective.rows(&self.x_0[k * batch * len..(k + 1) * batch * len]);
-                    self.session.write(recorded.x_0, &rows)?;
+                    let times = &self.times[k * each..(k + 1) * each];
+                    let prompts = &self.prompts[k * batch..(k + 1) * batch];
+                    let x_0 = &self.x_0[k * batch * len..(k + 1) * batch * len];
+                    self.session.write(recorded.x_0, &self.objective.rows(x_0))?;
+                    let key = (seed, self.step, k * batch);
+                    if let Some((x_t, noisy)) = recorded.x_t.zip(self.objective.corrupt(x_0, times, prompts, key)) {
+                        self.session.write(x_t, &noisy)?;
+                    }
+                    let levels = self.objective.levels(times, prompts, tokens, purpose);
                     for (var, values) in recorded.inputs.zip(levels) {
                         self.session.write(var, &values)?;
                     }
@@ -241,6 +271,38 @@ impl Run {
         Ok(StepReport { step: self.step, loss, norm, lr, seconds, progress })
     }
 
+    /// The times within which the blocks of block diffusion are trained now, where they are searched for.
+    pub fn bounds(&self) -> Option<Bounds> {
+        self.objective.searched()
+    }
+
+    /// Where it is time to, takes the bounds of block times under which the losses of held-out rows vary least: a function of the
+    /// averaged parameters and the seed.
+    fn search(&mut self) -> Result<(), Error> {
+        let ObjectiveConfig::Block(Block { search: every @ 1.., .. }) = self.objective.loss else { return Ok(()) };
+        if self.step == 0 || !self.step.is_multiple_of(every) {
+            return Ok(());
+        }
+        let mut measure = self.measured()?;
+        let found =
+            search(Bounds::grid(GRID), |bounds| measure.within(bounds, &self.corpus, self.config.training.seed));
+        self.measure = Some(measure);
+        if let Some((bounds, _)) = found? {
+            self.objective.set_bounds(bounds);
+        }
+        Ok(())
+    }
+
+    /// The measuring program under the averaged parameters.
+    fn measured(&mut self) -> Result<Measure, Error> {
+        let mut measure = match self.measure.take() {
+            Some(measure) => measure,
+            None => Measure::new(&self.objective, &self.config, &self.device)?,
+        };
+        copy(&self.session, Part::Ema, measure.session_mut())?;
+        Ok(measure)
+    }
+
     /// The bound on held-out rows under the averaged parameters.
     ///
     /// # Errors
@@ -256,13 +318,8 @@ impl Run {
             copy(&self.session, Part::Ema, bound.session_mut())?;
             return bound.run(&relaxed.average()?, &self.corpus, seed);
         }
-        let measure = match self.measure.take() {
-            Some(measure) => measure,
-            None => Measure::new(&self.objective, &self.config, &self.device)?,
-        };
-        let measure = self.measure.insert(measure);
-        copy(&self.session, Part::Ema, measure.session_mut())?;
-        measure.run(&self.corpus, seed)
+        let measure = self.measured()?;
+        self.measure.insert(measure).run(&self.corpus, seed)
     }
 
     /// Writes a checkpoint folder inside `dir` and returns its path; the two newest are kept.
@@ -270,7 +327,8 @@ impl Run {
     /// # Errors
     /// If the disk refuses: nothing that was there before is lost.
     pub fn save(&self, dir: &Path) -> Result<PathBuf, Error> {
-        let state = checkpoint::State::new(self.step, self.seconds, &self.corpus);
+        let bounds = self.objective.searched().map(|bounds| [bounds.low(), bounds.high()]);
+        let state = checkpoint::State::new(self.step, self.seconds, &self.corpus, bounds);
         let schedule = match &self.losses {
             Losses::Relaxed(relaxed) => Some(relaxed.saved()),
             Losses::Timed(_) => None,
@@ -291,6 +349,9 @@ impl Run {
         Ok(generator)
     }
 }
+
+/// Divisions of \[0, 1\] in the grid of block times.
+const GRID: usize = 10;
 
 /// What a step's program computes.
 enum Losses {
@@ -329,6 +390,15 @@ fn record(config: &Config, objective: &Objective) -> Result<(Plan, Losses, Var),
     let norm = rec.update(config.optimizer.update());
     outputs.push(norm);
     Ok((rec.finish_keeping(&outputs, config.training.keep()), losses, norm))
+}
+
+/// Copies one part of the parameters to another of the same session.
+fn copy_part(session: &mut Session<Device>, from: Part, to: Part) -> Result<(), Error> {
+    for index in 0..session.plan().params().len() {
+        let values = session.param(index, from)?.expect("every program keeps its parameters");
+        session.set_param(index, to, &values)?;
+    }
+    Ok(())
 }
 
 /// Copies one part of the parameters to the values of another session that records the same names.

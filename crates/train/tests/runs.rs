@@ -1,7 +1,8 @@
 //! Whole runs: what they promise about resuming, measuring, writing and damaged files.
 
 use galatea_models::{Encoder, Model};
-use galatea_train::config::{Arithmetic, Config, LayoutChoice, ProcessKind};
+use galatea_train::config::{Arithmetic, Config, LayoutChoice, ObjectiveConfig, ProcessKind};
+use galatea_train::objective::{Block, Masked};
 use galatea_train::{Error, Generator, Order, Run, Sampling};
 use std::fs;
 use std::ops::ControlFlow;
@@ -269,4 +270,137 @@ fn an_old_checkpoint_survives_a_disk_that_refuses() {
     assert_eq!(Run::resume(dir.path()).expect("untouched").step_number(), 1);
     let left: Vec<_> = fs::read_dir(dir.path()).expect("a folder").flatten().map(|e| e.file_name()).collect();
     assert!(left.iter().all(|name| !name.to_string_lossy().ends_with(".tmp")), "{left:?}");
+}
+
+/// What a letter is told to become: capitals, twice.
+fn letters(dir: &Path) -> std::path::PathBuf {
+    let lines: String = ('a'..='h')
+        .flat_map(|c| (0..6).map(move |n| format!("{}{n}\t{}{n}\n", String::from(c).repeat(2), c.to_ascii_uppercase())))
+        .collect();
+    let path = dir.join("letters.tsv");
+    fs::write(&path, lines).expect("written");
+    path
+}
+
+/// Fine-tuning learns answers, ends them, leaves prompts alone, and goes on bit for bit.
+#[test]
+fn a_model_of_pairs_answers_its_prompts() {
+    let _turn = turn();
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut config = config(ProcessKind::Mask, dir.path());
+    config.data.source = letters(dir.path()).display().to_string();
+    (config.data.layout, config.data.len, config.data.validation) = (LayoutChoice::Pairs, 8, 0.1);
+    config.process.schedule = "linear".into();
+    (config.training.batch, config.training.accumulation, config.training.steps) = (16, 2, 200);
+    let mut run = Run::start(config).expect("a run");
+    let before = run.evaluate().expect("measured");
+    steps(&mut run, 30);
+    let saved = run.save(dir.path()).expect("saved");
+    let mut again = Run::resume(&saved).expect("resumed");
+    assert_eq!(steps(&mut run, 170)[..3], steps(&mut again, 3)[..]);
+    let after = run.evaluate().expect("measured");
+    // A row of eight has a prompt of three, and an answer of two, its end and its padding.
+    assert!(after.nats_per_token < 0.05 && before.nats_per_token > 1.0, "from {before:?} to {after:?}");
+    let ratio = after.bits_per_document * std::f64::consts::LN_2 / after.nats_per_token;
+    assert!((ratio - 5.0).abs() < 1e-9, "{after:?}");
+    let mut generator = run.generator(2).expect("a generator");
+    for (prompt, answer) in [("aa3", "A3"), ("hh0", "H0")] {
+        let ids = generator.vocabulary().encode(prompt).expect("known letters");
+        let mut fixed: Vec<Option<u32>> = ids.iter().copied().map(Some).collect();
+        fixed.resize(generator.len(), None);
+        let options = Sampling { temperature: 0.0, order: Order::Confidence, ..Sampling::default() };
+        let written = generator.run(&options, &fixed, &mut |_| ControlFlow::Continue(())).expect("written");
+        assert_eq!(generator.vocabulary().text(&written.ids[0]), format!("{prompt}{answer}"));
+        // -log p of the answer alone.
+        let estimate = generator.likelihood(&written.ids[0], 3, 4, 1).expect("estimated");
+        assert!(estimate.mean < 0.5, "{estimate:?}");
+    }
+}
+
+#[test]
+fn prompts_that_fit_no_run_are_refused_with_their_field() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let refused = |change: &dyn Fn(&mut Config)| {
+        let mut config = config(ProcessKind::Mask, dir.path());
+        change(&mut config);
+        match Run::start(config) {
+            Err(Error::Config { field, .. }) => field,
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("it began"),
+        }
+    };
+    assert_eq!(refused(&|c| c.data.prompt = 48), "data.prompt");
+    assert_eq!(refused(&|c| c.data.layout = LayoutChoice::Pairs), "data.prompt");
+    assert_eq!(
+        refused(&|c| {
+            c.data.prompt = 6;
+            c.objective = Some(ObjectiveConfig::Block(Block { size: 6, ..Block::default() }));
+        }),
+        "data.prompt"
+    );
+    assert_eq!(
+        refused(&|c| {
+            c.data.prompt = 6;
+            (c.process.kind, c.objective) = (ProcessKind::Gaussian, None);
+        }),
+        "data.prompt"
+    );
+    let chain = Masked { steps: 10, times: galatea_train::objective::Draw::Importance };
+    assert_eq!(refused(&|c| c.objective = Some(ObjectiveConfig::Masked(chain.clone()))), "objective.times");
+}
+
+/// A run may begin with the parameters of another, which are then those that it measures.
+#[test]
+fn a_run_begins_where_another_ended() {
+    let _turn = turn();
+    let dir = tempfile::tempdir().expect("a folder");
+    let (first, second) = (dir.path().join("first"), dir.path().join("second"));
+    let mut pretrained = Run::start(config(ProcessKind::Mask, &first)).expect("a run");
+    steps(&mut pretrained, 12);
+    let expected = pretrained.evaluate().expect("measured");
+    pretrained.save(&first).expect("saved");
+    let mut tuned = config(ProcessKind::Mask, &second);
+    tuned.training.init = Some(first.clone());
+    let mut tuned = Run::start(tuned).expect("a run");
+    assert_eq!((tuned.step_number(), tuned.evaluate().expect("measured")), (0, expected));
+    // For prompts, and from there like any other run.
+    let mut config = tuned.config().clone();
+    config.data.prompt = 5;
+    let mut tuned = Run::start(config).expect("a run");
+    assert!(tuned.evaluate().expect("measured").bits_per_document < expected.bits_per_document);
+    steps(&mut tuned, 5);
+    tuned.save(&second).expect("saved");
+    let mut again = Run::resume(&second).expect("resumed");
+    assert_eq!(steps(&mut tuned, 4), steps(&mut again, 4));
+    let mut other = config_of_level(2, &second);
+    other.training.init = Some(first);
+    assert!(matches!(Run::start(other), Err(Error::Config { field: "data.level", .. })));
+}
+
+fn config_of_level(level: u8, out: &Path) -> Config {
+    let mut config = config(ProcessKind::Mask, out);
+    config.data.level = level;
+    config
+}
+
+/// Block times are searched for as often as asked, and a run that was interrupted knows what was found.
+#[test]
+fn bounds_of_block_times_are_found_and_kept() {
+    let _turn = turn();
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut config = config(ProcessKind::Mask, dir.path());
+    config.objective = Some(ObjectiveConfig::Block(Block { size: 6, search: 5, ..Block::default() }));
+    (config.training.eval_rows, config.training.eval_times) = (64, 2);
+    let mut whole = Run::start(config.clone()).expect("a run");
+    let mut losses = steps(&mut whole, 5);
+    assert_eq!(whole.bounds().map(|b| (b.low(), b.high())), Some((0.0, 1.0)));
+    losses.extend(steps(&mut whole, 7));
+    let found = whole.bounds().expect("a search");
+    assert!(found.low() > 0.0 && found.high() - found.low() > 0.5 - 1e-9, "{found:?}: weights near t = 0 vary most");
+    let mut first = Run::start(config).expect("a run");
+    steps(&mut first, 8);
+    first.save(dir.path()).expect("saved");
+    let mut second = Run::resume(dir.path()).expect("resumed");
+    assert_eq!(second.bounds(), first.bounds());
+    assert_eq!(steps(&mut second, 4), losses[8..]);
 }

@@ -23,6 +23,7 @@ pub mod linear;
 pub mod linear_int8;
 pub mod modulate;
 pub mod muon;
+pub mod posterior_kl;
 pub mod qk_norm;
 pub mod rms_norm;
 pub mod rotary;

@@ -72,12 +72,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 /// What each key means; those that have no default stand here with an example.
-const MEANINGS: [(&str, &str); 53] = [
+const MEANINGS: [(&str, &str); 58] = [
     ("data.source", "\"language\" for the embedded story language, else the path of a .txt or .jsonl file"),
     ("data.level", "the language's level: 1 to 3"),
-    ("data.layout", "\"packed\": documents one after another; \"padded\": one a row; chosen by looking at the text"),
+    (
+        "data.layout",
+        "\"packed\": documents one after another; \"padded\": one a row; chosen by looking at the text; \"pairs\": a prompt and its answer a row",
+    ),
     ("data.len", "tokens a row (the language has its own); chosen by looking at the text"),
-    ("data.field", "the field of a .jsonl line that holds the text"),
+    ("data.field", "the field of a .jsonl line that holds the text, or the answer of a pair"),
+    ("data.prompt_field", "the field of a .jsonl line that holds the prompt of a pair"),
+    ("data.prompt", "tokens at the start of every row that are given and never noised; pairs have their own"),
     ("data.document", "where a document of a .txt file ends: \"line\", \"paragraph\", \"file\""),
     ("data.validation", "fraction of the text that is held out"),
     ("tokenizer.kind", "\"chars\", \"words\", \"bytes\", \"bpe\""),
@@ -106,14 +111,19 @@ const MEANINGS: [(&str, &str); 53] = [
     ("model.d_embed", "width of the embeddings that gaussian noise is added to; 0 for d_model"),
     (
         "process.kind",
-        "\"mask\": noise hides a token; \"uniform\": replaces it; \"hybrid\": does either; \"gaussian\": blurs its embedding",
+        "\"mask\": noise hides a token; \"uniform\": replaces it; \"hybrid\": does either; \"dense\": replaces it by a neighbour, by a matrix a step; \"gaussian\": blurs its embedding",
     ),
     ("process.schedule", "the noise schedule; empty for the process's own"),
     (
+        "process.matrices",
+        "of a dense process: \"band(N)\" or \"gaussian(N)\", N neighbours on either side; empty: \"gaussian(8)\"",
+    ),
+    (
         "objective.kind",
-        "the loss; mask: \"masked\", \"d3pm\" (steps, lambda), \"sedd\", \"flow\", \"block\" (size, low, high); uniform: \"uniform\", \"d3pm\", \"sedd\", \"flow\"; hybrid: \"gidd\" (weighting, most); gaussian: \"diffusion-lm\", \"plaid\" (self_condition, gamma_0, gamma_1, hidden, schedule_lr, prior_warmup), \"cdcd\" (self_condition, t_min, t_max, bins, schedule_lr)",
+        "the loss; mask: \"masked\", \"d3pm\" (steps, lambda), \"sedd\", \"flow\", \"block\" (size, low, high, search); uniform: \"uniform\", \"d3pm\", \"sedd\", \"flow\"; hybrid: \"gidd\" (weighting, most); dense: \"d3pm\"; gaussian: \"diffusion-lm\", \"plaid\" (self_condition, gamma_0, gamma_1, hidden, schedule_lr, prior_warmup), \"cdcd\" (self_condition, t_min, t_max, bins, schedule_lr)",
     ),
     ("objective.steps", "steps of the chain whose bound is trained; 0: continuous time"),
+    ("objective.times", "\"uniform\", or \"importance\": times in proportion to their weight, so that all weigh alike"),
     ("training.batch", "rows a micro-batch"),
     ("training.accumulation", "micro-batches a step"),
     ("training.steps", "optimizer steps"),
@@ -126,6 +136,7 @@ const MEANINGS: [(&str, &str); 53] = [
     ("training.save_every", "steps between checkpoints; 0: only at the end"),
     ("training.eval_rows", "held-out rows that are measured"),
     ("training.eval_times", "times drawn for each of them"),
+    ("training.init", "a run whose parameters and tokenizer this one begins with"),
     ("training.out", "the run's folder"),
     ("optimizer.kind", "\"muon\" (matrices; AdamW for the rest) or \"adamw\""),
     ("optimizer.lr", "learning rate of AdamW"),
@@ -142,7 +153,8 @@ const MEANINGS: [(&str, &str); 53] = [
 /// Keys that are better left to be chosen by looking at the text and the noise: they stand behind a comment sign.
 const CHOSEN: [&str; 4] = ["data.layout", "data.len", "data.document", "model.time"];
 /// Keys without a default, and an example.
-const EXAMPLES: [(&str, &str); 2] = [("tokenizer.path", "\"tokenizer.json\""), ("training.seconds", "600.0")];
+const EXAMPLES: [(&str, &str); 3] =
+    [("tokenizer.path", "\"tokenizer.json\""), ("training.seconds", "600.0"), ("training.init", "\"runs/before\"")];
 
 fn meaning(key: &str) -> &'static str {
     MEANINGS.iter().find(|(known, _)| *known == key).map_or("", |(_, meaning)| meaning)

@@ -5,7 +5,7 @@ use crate::failure::Usage;
 use crate::settings::{Settings, path_value};
 use crate::ui::out;
 use anyhow::Context;
-use galatea_text::{AnyTokenizer, Encoded, Format, Layout, Summary, Tokenizer};
+use galatea_text::{AnyTokenizer, Format, Layout, Summary, Tokenizer};
 use galatea_train::config::{DocumentChoice, LayoutChoice};
 use serde_json::json;
 use std::io::Read;
@@ -51,11 +51,14 @@ struct InspectArgs {
     /// Where a document of a .txt file ends
     #[arg(long, value_name = "UNIT", value_parser = ["line", "paragraph", "file"])]
     document: Option<String>,
-    /// The field of a .jsonl line that holds the text
+    /// The field of a .jsonl line that holds the text, or the answer of a pair
     #[arg(long, value_name = "NAME")]
     field: Option<String>,
+    /// The field of a .jsonl line that holds the prompt of a pair
+    #[arg(long, value_name = "NAME")]
+    prompt_field: Option<String>,
     /// How documents become rows
-    #[arg(long, value_name = "LAYOUT", value_parser = ["packed", "padded"])]
+    #[arg(long, value_name = "LAYOUT", value_parser = ["packed", "padded", "pairs"])]
     layout: Option<String>,
     /// Tokens a row
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
@@ -118,7 +121,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             let config = settings.config()?;
             // Merges may learn that a line ends, so that they see more of a text than a line.
             let corpus = automatic::corpus(&config, DocumentChoice::Paragraph)?;
-            let tokenizer = automatic::tokenizer(&config.tokenizer, &corpus)?;
+            let tokenizer = automatic::tokenizer(&config.tokenizer, &config.data, &corpus)?;
             tokenizer.save(out)?;
             out::line(format_args!(
                 "wrote {}: {} tokens of kind {}",
@@ -172,17 +175,18 @@ fn inspect(args: &InspectArgs) -> anyhow::Result<()> {
     settings.set_some("tokenizer.vocab", args.vocab.map(i64::from));
     settings.set_some("data.document", args.document.clone());
     settings.set_some("data.field", args.field.clone());
+    settings.set_some("data.prompt_field", args.prompt_field.clone());
     settings.set_some("data.layout", args.layout.clone());
     settings.set_some("data.len", args.len.map(i64::from));
     let chosen = automatic::complete(&mut settings)?;
     let config = settings.config()?;
     let corpus = automatic::corpus(&config, config.data.document)?;
-    let tokenizer = automatic::tokenizer(&config.tokenizer, &corpus)?;
+    let tokenizer = automatic::tokenizer(&config.tokenizer, &config.data, &corpus)?;
     let layout = match config.data.layout {
         LayoutChoice::Packed => Layout::Packed,
-        LayoutChoice::Padded => Layout::Padded,
+        LayoutChoice::Padded | LayoutChoice::Pairs => Layout::Padded,
     };
-    let summary = Encoded::read(corpus.documents()?, &tokenizer)?.inspect(layout, config.data.len)?;
+    let summary = automatic::encode(&config.data, &corpus, &tokenizer)?.inspect(layout, config.data.len)?;
     if args.json {
         return out::json(&figures(&summary, tokenizer.kind(), &config.data));
     }

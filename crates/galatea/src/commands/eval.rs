@@ -89,6 +89,7 @@ pub(crate) fn unit(layout: LayoutChoice, language: bool) -> &'static str {
         _ if language => "story",
         LayoutChoice::Packed => "row",
         LayoutChoice::Padded => "document",
+        LayoutChoice::Pairs => "answer",
     }
 }
 

@@ -18,11 +18,18 @@ pub(crate) struct Flags {
     /// Where a document of a .txt file ends
     #[arg(long, value_name = "UNIT", help_heading = "Data", value_parser = ["line", "paragraph", "file"])]
     document: Option<String>,
-    /// The field of a .jsonl line that holds the text
+    /// The field of a .jsonl line that holds the text, or the answer of a pair
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     field: Option<String>,
-    /// How documents become rows: one after another, or one a row; chosen by looking at the text if not given
-    #[arg(long, value_name = "LAYOUT", help_heading = "Data", value_parser = ["packed", "padded"])]
+    /// The field of a .jsonl line that holds the prompt of a pair
+    #[arg(long, value_name = "NAME", help_heading = "Data")]
+    prompt_field: Option<String>,
+    /// Tokens at the start of every row that are given, never noised and not learned
+    #[arg(long, value_name = "TOKENS", help_heading = "Data")]
+    prompt: Option<u32>,
+    /// How documents become rows: one after another, one a row, or a prompt and its answer a row (by a tab, or two fields); the
+    /// first two are chosen by looking at the text if not given
+    #[arg(long, value_name = "LAYOUT", help_heading = "Data", value_parser = ["packed", "padded", "pairs"])]
     layout: Option<String>,
     /// Tokens a row; chosen by looking at the text if not given
     #[arg(long, value_name = "TOKENS", help_heading = "Data", value_parser = clap::value_parser!(u32).range(1..))]
@@ -36,8 +43,8 @@ pub(crate) struct Flags {
     /// Size of the vocabulary, for words and bpe
     #[arg(long, value_name = "N", help_heading = "Data", value_parser = clap::value_parser!(u32).range(1..))]
     vocab: Option<u32>,
-    /// What noise does to a token: hide it, replace it, or blur its embedding
-    #[arg(long, value_name = "KIND", help_heading = "Model", value_parser = ["mask", "uniform", "hybrid", "gaussian"])]
+    /// What noise does to a token: hide it, replace it (dense: by a neighbour), or blur its embedding
+    #[arg(long, value_name = "KIND", help_heading = "Model", value_parser = ["mask", "uniform", "hybrid", "dense", "gaussian"])]
     process: Option<String>,
     /// The loss [default: that of the noise: masked, uniform, gidd, diffusion-lm]; --set objective.KEY=VALUE for its settings
     #[arg(
@@ -89,6 +96,9 @@ pub(crate) struct Flags {
     /// Learning rate of Muon, which moves the matrices
     #[arg(long, value_name = "RATE", help_heading = "Training", value_parser = positive, allow_negative_numbers = true)]
     muon_lr: Option<f64>,
+    /// Begin with the parameters and the tokenizer of another run: fine-tuning
+    #[arg(long, value_name = "DIR", help_heading = "Training")]
+    init: Option<PathBuf>,
     /// The run's folder: checkpoints and logs [default: runs/run]
     #[arg(long, value_name = "DIR", help_heading = "Training")]
     pub(crate) out: Option<PathBuf>,
@@ -121,6 +131,8 @@ impl Flags {
         said.set_some("data.level", self.level.map(i64::from));
         said.set_some("data.document", self.document.clone());
         said.set_some("data.field", self.field.clone());
+        said.set_some("data.prompt_field", self.prompt_field.clone());
+        said.set_some("data.prompt", self.prompt.map(i64::from));
         said.set_some("data.layout", self.layout.clone());
         said.set_some("data.len", self.len.map(i64::from));
         said.set_some("tokenizer.kind", self.tokenizer.clone());
@@ -142,6 +154,7 @@ impl Flags {
         said.set_some("optimizer.kind", self.optimizer.clone());
         said.set_some("optimizer.lr", self.lr);
         said.set_some("optimizer.muon_lr", self.muon_lr);
+        said.set_some("training.init", self.init.as_deref().map(path_value).transpose()?);
         said.set_some("training.out", self.out.as_deref().map(path_value).transpose()?);
         // Somebody who limits the seconds alone does not mean the default number of steps.
         if self.seconds.is_some() && self.steps.is_none() && !below.says("training.steps") {

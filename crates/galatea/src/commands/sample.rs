@@ -1,6 +1,7 @@
 //! `galatea sample`: whole texts from noise.
 
 use super::generate::{Options, generate};
+use crate::ui::out;
 
 /// Arguments of `galatea sample`.
 #[derive(clap::Args)]
@@ -19,5 +20,12 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    generate(&args.options, |generator| Ok(vec![None; generator.len()]))
+    generate(&args.options, |generator| {
+        if generator.config().data.prompts() {
+            out::note(
+                "this model was trained to answer prompts, and here it has none: `galatea infill --prompt TEXT` gives it one",
+            );
+        }
+        Ok(vec![None; generator.len()])
+    })
 }

@@ -23,6 +23,7 @@ Examples:
   galatea train --data book.txt --tokenizer bpe --vocab 2048 --len 128 --seconds 600
   galatea train --data language --seconds 120         a language whose entropy is known
   galatea train --config mine.toml --lr 1e-3          flags override the file
+  galatea train --data pairs.tsv --layout pairs --init runs/book --out runs/answers   fine-tuning: prompt, tab, answer
   galatea train --resume runs/names                   exactly where it stopped, bit for bit
   galatea train --resume runs/names --steps 10000     and further
 
@@ -203,10 +204,13 @@ impl<'a> Session<'a> {
             self.evaluate()?;
             self.preview()?;
             self.say(format_args!(
-                "done      {} steps in {}; write with: galatea sample --model {}",
+                "done      {} steps in {}; write with: galatea {}",
                 self.run.step_number(),
                 out::duration(self.run.seconds()),
-                self.dir.display()
+                match self.run.config().data.prompts() {
+                    true => format!("infill --model {} --prompt '...'", self.dir.display()),
+                    false => format!("sample --model {}", self.dir.display()),
+                }
             ))?;
         }
         if self.args.json { out::json(&self.figures(end)) } else { Ok(()) }
@@ -272,6 +276,10 @@ impl<'a> Session<'a> {
         self.say(format_args!(
             "step {step:<6} held out: {nats:.4} nats/token, {chars:.4} bits/character, {bits:.3} +- {error:.3} bits/{unit}{entropy}"
         ))?;
+        if let Some(bounds) = self.run.bounds() {
+            let (low, high) = (bounds.low(), bounds.high());
+            self.say(format_args!("  blocks are trained at times from {low} to {high}"))?;
+        }
         self.evaluated = Some((step, e));
         Ok(())
     }
@@ -281,17 +289,24 @@ impl<'a> Session<'a> {
         if self.run.config().training.sample_every == 0 {
             return Ok(());
         }
-        let mut generator = self.run.generator(2)?;
-        let sampling = Sampling { seed: self.run.config().training.seed, ..Sampling::default() };
-        let free = vec![None; generator.len()];
-        let outcome = generator.run(&sampling, &free, &mut |_| {
-            if stop::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
-        if stop::asked() {
-            return Ok(());
-        }
+        let mut generator = self.run.generator(1)?;
         let spelling = Spelling::of(&generator);
-        let texts: Vec<String> = outcome.ids.iter().map(|row| spelling.text(generator.vocabulary(), row)).collect();
+        // Where rows have prompts, texts answer those of held-out rows.
+        let (rows, prompts) = (self.run.corpus().validation(2), self.run.corpus().validation_prompts(2));
+        let mut texts = Vec::new();
+        for (number, (row, &prompt)) in rows.chunks(generator.len()).zip(&prompts).enumerate() {
+            let seed = self.run.config().training.seed;
+            let sampling = Sampling { seed, first_sample: number as u32, ..Sampling::default() };
+            let mut fixed: Vec<Option<u32>> = row[..prompt].iter().copied().map(Some).collect();
+            fixed.resize(generator.len(), None);
+            let outcome = generator.run(&sampling, &fixed, &mut |_| {
+                if stop::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })?;
+            if stop::asked() {
+                return Ok(());
+            }
+            texts.extend(outcome.ids.iter().map(|row| spelling.text(generator.vocabulary(), row)));
+        }
         self.log.samples(self.run.step_number(), &texts)?;
         texts.iter().try_for_each(|text| self.say(format_args!("  | {}", text.replace('\n', "\n  | "))))
     }

@@ -1,6 +1,7 @@
 use crate::Error;
-use crate::blocks::{Bounds, keyed, mask_within};
+use crate::blocks::{Bounds, keyed, mask_within, search};
 use crate::objectives::answer::{restore_prompts, share};
+use crate::objectives::masked;
 use crate::times::{LossHistory, Times};
 use galatea_random::Philox;
 use ndarray::{Array2, Axis, array};
@@ -32,6 +33,45 @@ fn shares_of_masks_stay_within_their_bounds() {
         mask_within(bounds, MASK, &first, &t, keyed(4, 5, 6, 24), &mut alone).unwrap();
         assert_eq!(alone.row(0), x_t.row(0));
     }
+}
+
+#[test]
+fn candidates_cover_half_of_the_times_and_more() {
+    let grid = Bounds::grid(10);
+    assert_eq!(grid.len(), 21);
+    assert!(grid.iter().all(|b| b.high() - b.low() > 0.5 - 1e-12 && b.low() >= 0.0 && b.high() <= 1.0));
+    assert!((0..grid.len()).all(|i| grid[i + 1..].iter().all(|b| *b != grid[i])));
+    assert_eq!(Bounds::grid(1), [Bounds::new(0.0, 1.0).unwrap()]);
+    assert_eq!(Bounds::grid(3).len(), 3);
+}
+
+/// The variance of one token's loss in closed form: masked with probability t ~ U[low, high], weight 1 / t, cross-entropy h. Its
+/// second moment is h^2 E[1 / t], so that of all candidates the one with the least E[1 / t] - 1 has the least variance.
+#[test]
+fn a_search_finds_the_bounds_of_the_least_variance() {
+    let h = 1.7;
+    let law = |b: Bounds| h * h * ((b.high() / b.low()).ln() / (b.high() - b.low()) - 1.0);
+    let candidates = || Bounds::grid(10).into_iter().filter(|b| b.low() > 0.0);
+    let best = candidates().min_by(|a, b| law(*a).total_cmp(&law(*b))).unwrap();
+    let draw = |bounds: Bounds| {
+        let mut rng = Philox::new(7, 0, 0, 0);
+        let mut loss = || {
+            let t = bounds.place(rng.uniform());
+            let x_t = if rng.uniform() < t { MASK } else { 0 };
+            // Ten ids of which the mask is one: a row of zeros and one logit that makes the cross-entropy h.
+            let own = (8.0 / (f64::exp(h) - 1.0)).ln();
+            let logits: Vec<f64> = (0..10).map(|k| if k == 0 { own } else { 0.0 }).collect();
+            masked::nelbo(&logits, 0, x_t, MASK, 1.0 / t, None)
+        };
+        Ok::<_, ()>((0..100_000).map(|_| loss()).collect::<Vec<f64>>())
+    };
+    let (found, variance) = search(candidates(), draw).unwrap().unwrap();
+    assert_eq!(found, best);
+    assert_eq!(found, Bounds::new(0.5, 1.0).unwrap());
+    assert!((variance / law(best) - 1.0).abs() < 0.02, "{variance} instead of {}", law(best));
+    // Nothing finite, nothing found; an error ends it.
+    assert_eq!(search(Bounds::grid(4), |_| Ok::<_, ()>(vec![f64::INFINITY, 0.0])), Ok(None));
+    assert_eq!(search(Bounds::grid(4), |_| Err::<Vec<f64>, _>("lost")), Err("lost"));
 }
 
 /// Drawing again until the share fits is drawing from the binomial law cut to the bounds.

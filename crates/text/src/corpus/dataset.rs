@@ -15,7 +15,7 @@ pub enum Layout {
     /// but in the last row, which is filled.
     #[default]
     Packed,
-    /// One document a row: what is too long is cut, what is short is ended and filled.
+    /// One document a row, or one pair: what is too long is cut, what is short is ended and filled.
     Padded,
 }
 
@@ -24,6 +24,7 @@ pub enum Layout {
 pub struct Dataset {
     tokens: Vec<u32>,
     lengths: Vec<u32>,
+    prompts: Vec<u32>,
     len: usize,
     pad: u32,
     layout: Layout,
@@ -33,7 +34,7 @@ impl Dataset {
     pub(super) fn of(encoded: &Encoded, layout: Layout, len: usize) -> Result<Self, Error> {
         check_len(len)?;
         let (eos, pad) = (encoded.specials.eos, encoded.specials.pad);
-        let (mut tokens, mut lengths) = (Vec::new(), Vec::new());
+        let (mut tokens, mut lengths, mut prompts) = (Vec::new(), Vec::new(), Vec::new());
         match layout {
             Layout::Packed => {
                 let total = encoded.tokens.len() + encoded.documents();
@@ -48,12 +49,17 @@ impl Dataset {
                 tokens.resize(total.next_multiple_of(len), pad);
                 lengths.resize(total / len, len as u32);
                 lengths.extend(Some((total % len) as u32).filter(|&rest| rest > 0));
+                prompts.resize(lengths.len(), 0);
             }
             Layout::Padded => {
                 tokens.reserve_exact(encoded.documents() * len);
-                for document in encoded.iter() {
+                for (index, (document, part)) in encoded.iter().zip(&encoded.parts).enumerate() {
+                    if part.prompt >= len {
+                        return Err(Error::LongPrompt { pair: index + 1, prompt: part.prompt, len });
+                    }
                     let text = &document[..document.len().min(len)];
                     tokens.extend_from_slice(text);
+                    prompts.push(part.prompt as u32);
                     lengths.push(text.len() as u32);
                     if text.len() < len {
                         tokens.push(eos);
@@ -62,7 +68,7 @@ impl Dataset {
                 }
             }
         }
-        Ok(Self { tokens, lengths, len, pad, layout })
+        Ok(Self { tokens, lengths, prompts, len, pad, layout })
     }
 
     /// The number of rows, at least 1.
@@ -105,6 +111,14 @@ impl Dataset {
     /// The lengths of all rows, as in [`Dataset::length`].
     pub fn lengths(&self) -> &[u32] {
         &self.lengths
+    }
+
+    /// How many ids at the start of row `index` are a prompt; the rest, end and filling included, is the answer.
+    ///
+    /// # Panics
+    /// Where `index` is not below [`Dataset::rows`], as indexing a slice does.
+    pub fn prompt(&self, index: usize) -> usize {
+        self.prompts[index] as usize
     }
 
     /// All ids, row after row.

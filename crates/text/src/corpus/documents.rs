@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{Format, Unit};
 use crate::Error;
@@ -15,9 +15,10 @@ use crate::Error;
 /// [`Error::Empty`], so that nothing is trained on nothing.
 pub struct Documents {
     lines: Lines,
-    path: PathBuf,
+    pub(super) path: PathBuf,
     format: Format,
-    number: u64,
+    /// The line that was read last, counted from 1.
+    pub(super) number: u64,
     found: bool,
     ended: bool,
 }
@@ -68,7 +69,7 @@ impl Documents {
                 }
                 Format::Jsonl(_) if bare.trim().is_empty() => {}
                 Format::Jsonl(field) => {
-                    let text = field_of(bare, field, &self.path, self.number)?;
+                    let text = take(&mut object(bare, &self.path, self.number)?, field, &self.path, self.number)?;
                     if !text.is_empty() {
                         return Ok(Some(text));
                     }
@@ -125,20 +126,24 @@ impl Lines {
     }
 }
 
-/// The text in `field` of the object that `line` holds.
-fn field_of(line: &str, field: &str, path: &Path, number: u64) -> Result<String, Error> {
+/// The object that `line` holds.
+pub(super) fn object(line: &str, path: &Path, number: u64) -> Result<Map<String, Value>, Error> {
     let refuse = |reason| Err(Error::JsonLine { path: path.to_owned(), line: number, reason });
-    let mut object = match serde_json::from_str(line) {
-        Ok(Value::Object(object)) => object,
-        Ok(Value::Array(_)) => return refuse("found an array".to_owned()),
-        Ok(_) => return refuse("found a single value".to_owned()),
+    match serde_json::from_str(line) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(Value::Array(_)) => refuse("found an array".to_owned()),
+        Ok(_) => refuse("found a single value".to_owned()),
         // One line was parsed, so that the line in the library's message is always 1 and says nothing.
-        Err(error) => return refuse(format!("not JSON at column {}", error.column())),
-    };
+        Err(error) => refuse(format!("not JSON at column {}", error.column())),
+    }
+}
+
+/// Takes the text in `field` out of an object.
+pub(super) fn take(object: &mut Map<String, Value>, field: &str, path: &Path, number: u64) -> Result<String, Error> {
     match object.remove(field) {
         Some(Value::String(text)) => Ok(text),
         _ => {
-            let there = object.into_iter().filter(|(_, value)| value.is_string()).map(|(name, _)| name).collect();
+            let there = object.iter().filter(|(_, value)| value.is_string()).map(|(name, _)| name.clone()).collect();
             Err(Error::JsonField { path: path.to_owned(), line: number, field: field.to_owned(), there })
         }
     }

@@ -1,6 +1,6 @@
 //! Documents as token ids.
 
-use super::{Dataset, Layout, Lengths, Summary};
+use super::{Dataset, Layout, Lengths, Pair, Summary};
 use crate::Error;
 use crate::tokenizer::{Fnv, Tokenizer};
 
@@ -32,6 +32,8 @@ pub(super) struct Part {
     pub(super) hash: u64,
     pub(super) characters: usize,
     pub(super) bytes: usize,
+    /// Tokens at its start that are a prompt.
+    pub(super) prompt: usize,
 }
 
 /// What laying out rows needs to know of the tokenizer.
@@ -53,30 +55,69 @@ impl Encoded {
         documents: impl IntoIterator<Item = Result<String, Error>>,
         tokenizer: &T,
     ) -> Result<Self, Error> {
-        let specials = Specials { eos: tokenizer.eos(), pad: tokenizer.pad(), vocab: tokenizer.vocab_size() };
-        let mut encoded = Self { tokens: Vec::new(), parts: Vec::new(), specials };
+        let mut encoded = Self::of(tokenizer);
         for (index, document) in documents.into_iter().enumerate() {
             let text = document?;
-            let ids = tokenizer
-                .encode(&text)
-                .map_err(|error| Error::Document { document: index + 1, source: Box::new(error) })?;
-            if let Some(&id) = ids.iter().find(|&&id| id as usize >= specials.vocab) {
-                return Err(Error::UnknownId { id, vocab: specials.vocab });
-            }
-            let mut hash = Fnv::new();
-            hash.bytes(text.as_bytes());
-            encoded.push(&ids, hash.finish(), text.chars().count(), text.len());
+            let ids = encoded.encode(tokenizer, &text, index)?;
+            encoded.add(&ids, 0, [&text, ""]);
         }
-        if encoded.tokens.is_empty() {
-            return Err(Error::TooShort { part: "the text", found: 0, len: 1, needed: 1, total: 0 });
-        }
-        Ok(encoded)
+        encoded.filled()
     }
 
-    pub(super) fn push(&mut self, ids: &[u32], hash: u64, characters: usize, bytes: usize) {
+    /// Encodes `pairs` one by one, each a document of its prompt and its answer, which are encoded apart: [`Layout::Padded`]
+    /// gives each a row and says how long its prompt is.
+    ///
+    /// # Errors
+    /// As [`Encoded::read`].
+    pub fn read_pairs<T: Tokenizer + ?Sized>(
+        pairs: impl IntoIterator<Item = Result<Pair, Error>>,
+        tokenizer: &T,
+    ) -> Result<Self, Error> {
+        let mut encoded = Self::of(tokenizer);
+        for (index, pair) in pairs.into_iter().enumerate() {
+            let Pair { prompt, answer } = pair?;
+            let mut ids = encoded.encode(tokenizer, &prompt, index)?;
+            let length = ids.len();
+            ids.extend(encoded.encode(tokenizer, &answer, index)?);
+            encoded.add(&ids, length, [&prompt, &answer]);
+        }
+        encoded.filled()
+    }
+
+    fn of<T: Tokenizer + ?Sized>(tokenizer: &T) -> Self {
+        let specials = Specials { eos: tokenizer.eos(), pad: tokenizer.pad(), vocab: tokenizer.vocab_size() };
+        Self { tokens: Vec::new(), parts: Vec::new(), specials }
+    }
+
+    fn encode<T: Tokenizer + ?Sized>(&self, tokenizer: &T, text: &str, index: usize) -> Result<Vec<u32>, Error> {
+        let ids =
+            tokenizer.encode(text).map_err(|error| Error::Document { document: index + 1, source: Box::new(error) })?;
+        match ids.iter().find(|&&id| id as usize >= self.specials.vocab) {
+            Some(&id) => Err(Error::UnknownId { id, vocab: self.specials.vocab }),
+            None => Ok(ids),
+        }
+    }
+
+    /// A document of the given texts one after the other.
+    fn add(&mut self, ids: &[u32], prompt: usize, texts: [&str; 2]) {
+        let mut hash = Fnv::new();
+        texts.iter().for_each(|text| hash.bytes(text.as_bytes()));
+        let (characters, bytes) = texts.iter().fold((0, 0), |(c, b), text| (c + text.chars().count(), b + text.len()));
+        self.push(ids, Part { end: 0, hash: hash.finish(), characters, bytes, prompt });
+    }
+
+    fn filled(self) -> Result<Self, Error> {
+        if self.tokens.is_empty() {
+            return Err(Error::TooShort { part: "the text", found: 0, len: 1, needed: 1, total: 0 });
+        }
+        Ok(self)
+    }
+
+    /// Appends a document with what is known of it but its end.
+    pub(super) fn push(&mut self, ids: &[u32], part: Part) {
         if !ids.is_empty() {
             self.tokens.extend_from_slice(ids);
-            self.parts.push(Part { end: self.tokens.len(), hash, characters, bytes });
+            self.parts.push(Part { end: self.tokens.len(), ..part });
         }
     }
 

@@ -158,6 +158,44 @@ fn padded_rows_cut_end_and_fill() {
 }
 
 #[test]
+fn a_pair_is_a_row_whose_prompt_is_known() -> Result<(), Error> {
+    let pairs = [("ab", "cd"), ("", "x"), ("q", "longer than a row"), ("abcd", "")];
+    let objects: String =
+        pairs.iter().map(|(p, a)| format!("{{\"q\": \"{p}\", \"a\": \"{a}\", \"n\": 1}}\n\n")).collect();
+    let lines: String = pairs.iter().map(|(p, a)| format!("{p}\t{a}\n")).collect();
+    let (_folder, objects) = file("t.jsonl", objects);
+    let (_folder_too, lines) = file("t.tsv", lines);
+    let of_objects = Corpus::open(&objects)?.with_format(Format::Jsonl("a".into())).pairs("q")?;
+    let of_lines = Corpus::open(&lines)?.pairs("unused")?;
+    let found = of_objects.collect::<Result<Vec<_>, _>>()?;
+    assert_eq!(found, of_lines.collect::<Result<Vec<_>, _>>()?);
+    assert_eq!(found, pairs.map(|(p, a)| Pair { prompt: p.to_owned(), answer: a.to_owned() }));
+    let encoded = Encoded::read_pairs(found.into_iter().map(Ok), &Bytes)?;
+    let rows = encoded.rows(Layout::Padded, 6)?;
+    assert_eq!((0..4).map(|row| rows.prompt(row)).collect::<Vec<_>>(), [2, 0, 1, 4]);
+    let end = Bytes.eos();
+    assert_eq!(rows.row(0), [97, 98, 99, 100, end, end]);
+    assert_eq!((rows.row(2), rows.row(3)), (&b"qlonge".map(u32::from)[..], &[97, 98, 99, 100, end, end][..]));
+    let error = encoded.rows(Layout::Padded, 4).expect_err("no room").to_string();
+    assert!(error.starts_with("pair 4: its prompt has 4 tokens") && error.contains("rows of 4"), "{error}");
+
+    // A split keeps pairs whole and their prompts with them.
+    let (train, validation) = encoded.split_rows(Layout::Padded, 6, 0.3, 1)?;
+    let prompts = |rows: &Dataset| (0..rows.rows()).map(|row| rows.prompt(row)).collect::<Vec<_>>();
+    let mut all = [prompts(&train), prompts(&validation)].concat();
+    all.sort_unstable();
+    assert_eq!(all, [0, 1, 2, 4]);
+    let one = Encoded::read_pairs([Ok(Pair { prompt: "a".into(), answer: "bcd".into() })], &Bytes)?;
+    assert!(matches!(one.split(0.5, 0), Err(Error::Indivisible { documents: 1 })));
+    let no_tab = Pairs::new("a\tb\n\nc\n".as_bytes(), "t.tsv", None).collect::<Result<Vec<_>, _>>();
+    assert_eq!(
+        no_tab.expect_err("a line without").to_string(),
+        "`t.tsv` line 3: no tab; expected a prompt, a tab and an answer"
+    );
+    Ok(())
+}
+
+#[test]
 fn a_single_document_is_cut_in_two() {
     let text = "0123456789".repeat(10);
     let (train, validation) = encode(&[&text]).split(0.1, 3).expect("two parts");

@@ -11,6 +11,7 @@ mod dataset;
 mod documents;
 mod encoded;
 mod order;
+mod pairs;
 mod split;
 mod summary;
 
@@ -18,6 +19,7 @@ pub use dataset::{Dataset, Layout};
 pub use documents::Documents;
 pub use encoded::Encoded;
 pub use order::Order;
+pub use pairs::{Pair, PairFields, Pairs};
 pub use summary::{Lengths, Summary};
 
 use std::fs::{self, File};
@@ -107,9 +109,26 @@ impl Corpus {
     /// # Errors
     /// [`Error::Io`] where the file cannot be opened; later errors come from the iterator.
     pub fn documents(&self) -> Result<Documents, Error> {
+        Ok(Documents::new(self.reader()?, &self.path, self.format.clone()))
+    }
+
+    /// Its prompts and answers from the start: of JSON objects the texts in the field `prompt` and in the format's own, of text
+    /// the parts of a line before and after its first tab.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the file cannot be opened; later errors come from the iterator.
+    pub fn pairs(&self, prompt: &str) -> Result<Pairs, Error> {
+        let fields = match &self.format {
+            Format::Jsonl(answer) => Some(PairFields { prompt: prompt.to_owned(), answer: answer.clone() }),
+            Format::Text(_) => None,
+        };
+        Ok(Pairs::new(self.reader()?, &self.path, fields))
+    }
+
+    fn reader(&self) -> Result<BufReader<File>, Error> {
         let file =
             File::open(&self.path).map_err(|source| Error::Io { action: "open", path: self.path.clone(), source })?;
-        Ok(Documents::new(BufReader::with_capacity(1 << 16, file), &self.path, self.format.clone()))
+        Ok(BufReader::with_capacity(1 << 16, file))
     }
 }
 

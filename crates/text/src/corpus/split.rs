@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use galatea_random::{block, unit_f64};
 
+use super::encoded::Part;
 use super::{Dataset, Encoded, Layout};
 use crate::Error;
 
@@ -19,7 +20,7 @@ impl Encoded {
     /// shared out in proportion to its tokens.
     ///
     /// # Errors
-    /// [`Error::Setting`] unless 0 < `fraction` < 1; [`Error::Indivisible`] where all documents are the same text;
+    /// [`Error::Setting`] unless 0 < `fraction` < 1; [`Error::Indivisible`] where all documents are the same text, or there is one pair;
     /// [`Error::TooShort`] for a single token.
     pub fn split(&self, fraction: f64, seed: u64) -> Result<(Self, Self), Error> {
         if !(fraction > 0.0 && fraction < 1.0) {
@@ -54,7 +55,7 @@ impl Encoded {
         let mut parts = (self.none(), self.none());
         for (document, part) in self.iter().zip(&self.parts) {
             let side = if held_out.contains(&part.hash) { &mut parts.1 } else { &mut parts.0 };
-            side.push(document, part.hash, part.characters, part.bytes);
+            side.push(document, *part);
         }
         Ok(parts)
     }
@@ -93,12 +94,15 @@ impl Encoded {
         }
         let held_out = ((fraction * total as f64).ceil() as usize).clamp(1, total - 1);
         let part = self.parts[0];
+        if part.prompt > 0 {
+            return Err(Error::Indivisible { documents: 1 });
+        }
         let share = |whole: usize| (whole as f64 * held_out as f64 / total as f64).round() as usize;
         let (characters, bytes) = (share(part.characters), share(part.bytes));
         let (front, end) = self.tokens.split_at(total - held_out);
         let (mut train, mut validation) = (self.none(), self.none());
-        train.push(front, part.hash, part.characters - characters, part.bytes - bytes);
-        validation.push(end, part.hash, characters, bytes);
+        train.push(front, Part { characters: part.characters - characters, bytes: part.bytes - bytes, ..part });
+        validation.push(end, Part { characters, bytes, ..part });
         Ok((train, validation))
     }
 

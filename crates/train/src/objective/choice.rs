@@ -1,6 +1,6 @@
 //! Which loss: `[objective]` of a configuration.
 
-use super::{Block, Cdcd, D3pm, DiffusionLm, Flow, Gidd, Masked, PlaidBound, Sedd, Uniform, Weighting};
+use super::{Block, Cdcd, D3pm, DiffusionLm, Draw, Flow, Gidd, Masked, PlaidBound, Sedd, Uniform, Weighting};
 use crate::Error;
 use crate::config::ProcessKind;
 use serde::{Deserialize, Serialize};
@@ -69,7 +69,8 @@ impl ObjectiveConfig {
         match self {
             Self::Masked(_) | Self::Block(_) => &[ProcessKind::Mask],
             Self::Uniform(_) => &[ProcessKind::Uniform],
-            Self::D3pm(_) | Self::Sedd(_) | Self::Flow(_) => &[ProcessKind::Mask, ProcessKind::Uniform],
+            Self::D3pm(_) => &[ProcessKind::Mask, ProcessKind::Uniform, ProcessKind::Dense],
+            Self::Sedd(_) | Self::Flow(_) => &[ProcessKind::Mask, ProcessKind::Uniform],
             Self::Gidd(_) => &[ProcessKind::Hybrid],
             Self::DiffusionLm(_) | Self::Plaid(_) | Self::Cdcd(_) => &[ProcessKind::Gaussian],
         }
@@ -84,8 +85,11 @@ impl ObjectiveConfig {
             Err(Error::Config { field, expected: expected.to_owned(), found: found.to_string() })
         };
         match self {
-            Self::Masked(Masked { steps }) if *steps > 1 << 24 => {
+            Self::Masked(Masked { steps, .. }) if *steps > 1 << 24 => {
                 bad("objective.steps", "0 for continuous time, else a number up to 16777216", steps)
+            }
+            Self::Masked(Masked { steps, times: Draw::Importance }) if *steps > 0 => {
+                bad("objective.times", "\"uniform\" for a chain of steps, which are drawn alike", &"\"importance\"")
             }
             Self::D3pm(D3pm { steps, .. }) if *steps == 0 || *steps > 1 << 24 => {
                 bad("objective.steps", "a number from 1 to 16777216", steps)

@@ -2,7 +2,7 @@
 
 use super::tokens::{Form, Moment, OnTokens};
 use super::uniform::prior;
-use super::{Objective, Purpose};
+use super::{Objective, ObjectiveConfig, Purpose};
 use crate::Error;
 use galatea_autograd::Link;
 use galatea_processes::objectives::divergence::d3pm;
@@ -12,7 +12,7 @@ use galatea_schedules::Schedule;
 use serde::{Deserialize, Serialize};
 
 /// `kind = "d3pm"`: `steps` (KL of a random step's posterior + `lambda` CE(x_0)), the step into clean data being the
-/// cross-entropy, for masks or uniform noise.
+/// cross-entropy, for masks, uniform noise or a chain given by its matrices.
 ///
 /// # Source
 /// Austin et al. (2021), D3PM, equation 5: lambda = 0.01 for masks, 0 for uniform noise.
@@ -42,6 +42,10 @@ impl OnTokens for D3pm {
         let (t, steps) = (quantise(t, self.steps), self.steps as f64);
         let s = t - 1.0 / steps;
         let mut moment = Moment::new(objective, t, [0.0; 3]);
+        if objective.chain.is_some() {
+            moment.weight = [0.0, steps, steps];
+            return moment;
+        }
         // The chain starts at the data, whatever the schedule says of its first instant.
         let alpha_bar_s = if s < 0.5 / steps { 1.0 } else { objective.schedule.alpha_bar(s) };
         if objective.masks().is_some() {
@@ -55,6 +59,16 @@ impl OnTokens for D3pm {
     }
 
     fn constant(&self, objective: &Objective) -> Result<f64, Error> {
-        if objective.masks().is_some() { Ok(0.0) } else { prior(objective) }
+        if objective.masks().is_some() || objective.chain.is_some() { Ok(0.0) } else { prior(objective) }
+    }
+}
+
+impl Objective {
+    /// What the cross-entropy weighs beside the KL.
+    pub(super) fn lambda(&self, purpose: Purpose) -> f32 {
+        match (&self.loss, purpose) {
+            (ObjectiveConfig::D3pm(d3pm), Purpose::Train { .. }) => d3pm.lambda as f32,
+            _ => 0.0,
+        }
     }
 }

@@ -46,5 +46,5 @@ pub(super) fn record(
             rec.squared_error(x_0_hat, e, w)
         }
     };
-    Batch { x_0, inputs, loss, value, token_weight: None }
+    Batch { x_0, x_t: None, inputs, loss, value, token_weight: None }
 }

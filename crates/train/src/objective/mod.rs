@@ -8,6 +8,7 @@
 mod block;
 mod choice;
 mod d3pm;
+mod dense;
 pub mod e2e;
 mod flow;
 mod gaussian;
@@ -28,7 +29,7 @@ pub use d3pm::D3pm;
 pub use flow::Flow;
 pub use gaussian::DiffusionLm;
 pub use gidd::{Gidd, Weighting};
-pub use masked::Masked;
+pub use masked::{Draw, Masked};
 pub use plaid::{Cdcd, PlaidBound};
 pub use sedd::Sedd;
 pub use uniform::Uniform;
@@ -37,8 +38,11 @@ use crate::Error;
 use crate::config::{Config, ProcessKind};
 use galatea_autograd::{DType, Limit, Recorder, Var};
 use galatea_models::{BlockModel, EmbeddingNetwork, Model};
+use galatea_processes::objectives::answer::share;
 use galatea_processes::objectives::divergence::TERMS;
+use galatea_processes::{Bounds, Dense};
 use galatea_schedules::{AnySchedule, Schedule};
+use std::sync::Arc;
 use tokens::{Form, Moment};
 
 /// What turns clean rows into a loss: process, schedule, model and vocabulary.
@@ -56,6 +60,10 @@ pub struct Objective {
     pub vocab: usize,
     /// Tokens of a row.
     pub len: usize,
+    /// Whether rows begin with a prompt, which is not noised and costs nothing.
+    pub prompts: bool,
+    /// The chain of a process given by its matrices.
+    pub chain: Option<Arc<Dense>>,
 }
 
 /// One micro-batch of a recording: its inputs and what it measures.
@@ -63,6 +71,8 @@ pub struct Objective {
 pub struct Batch {
     /// What [`Objective::rows`] makes of clean rows, u32 [batch, width].
     pub x_0: Var,
+    /// Noisy tokens u32 [batch, len], where the host draws them: of a chain given by its matrices.
+    pub x_t: Option<Var>,
     /// What [`Levels`] are written to.
     pub inputs: Inputs,
     /// The scalar to minimise.
@@ -79,7 +89,8 @@ pub struct Inputs {
     /// The time values the model is told [batch].
     pub time: Var,
     /// Tokens: alpha_bar [batch, groups], with the share of masks for hybrid noise [batch, groups, 2]; Gaussian: (signal, sigma)
-    /// [batch, 2]. There is one group, or one for each block, noisy and then clean.
+    /// [batch, 2]; of a chain given by its matrices those of the step, [batch, 2, vocab, vocab]. There is one group, or one for each position where rows have prompts, or one for each block, noisy and then
+    /// clean.
     pub level: Var,
     /// Tokens: the weights of a mask, a hit and a miss [batch, groups, 3]; Gaussian: of the row [batch, 1].
     pub weight: Var,
@@ -130,6 +141,9 @@ impl Objective {
     /// If the schedule has no such name, or the loss is not one of the process, the model or the rows.
     pub fn new(config: &Config, vocab: usize, len: usize) -> Result<Self, Error> {
         let (schedule, loss) = (config.process.schedule()?, config.objective()?);
+        if let ObjectiveConfig::Masked(masked) = &loss {
+            masked.even(&schedule)?;
+        }
         if let ObjectiveConfig::Block(block) = &loss {
             BlockModel::new(config.model.clone(), block.size)?;
             if !len.is_multiple_of(block.size) {
@@ -137,7 +151,14 @@ impl Objective {
                 return Err(Error::Config { field: "objective.size", expected, found: block.size.to_string() });
             }
         }
-        Ok(Self { kind: config.process.kind, loss, schedule, model: config.model.clone(), vocab, len })
+        let chain = match (config.process.kind, &loss) {
+            (ProcessKind::Dense, ObjectiveConfig::D3pm(d3pm)) => {
+                Some(Arc::new(dense::chain(config.process.matrices(), &schedule, d3pm.steps, vocab)?))
+            }
+            _ => None,
+        };
+        let (kind, model, prompts) = (config.process.kind, config.model.clone(), config.data.prompts());
+        Ok(Self { kind, loss, schedule, model, vocab, len, prompts, chain })
     }
 
     /// Rows as the recording reads them, `width` ids each: as they are, or twice for block diffusion, to be noised and clean.
@@ -157,7 +178,7 @@ impl Objective {
 
     /// Groups of positions with numbers of their own, clean ones among them.
     fn groups(&self) -> usize {
-        self.blocks() * (self.width() / self.len)
+        if self.prompts { self.len } else { self.blocks() * (self.width() / self.len) }
     }
 
     /// Ids that the network reads and scores: the mask is one more, and the last.
@@ -174,7 +195,20 @@ impl Objective {
     pub(crate) fn masks(&self) -> Option<u32> {
         match self.kind {
             ProcessKind::Mask | ProcessKind::Hybrid => Some(self.mask()),
-            ProcessKind::Uniform | ProcessKind::Gaussian => None,
+            ProcessKind::Uniform | ProcessKind::Dense | ProcessKind::Gaussian => None,
+        }
+    }
+
+    /// The times that blocks are trained at, where they are searched for.
+    pub(crate) fn searched(&self) -> Option<Bounds> {
+        let ObjectiveConfig::Block(block) = &self.loss else { return None };
+        (block.search > 0).then(|| block.bounds())
+    }
+
+    /// Sets the times that blocks are trained at; another loss has none.
+    pub(crate) fn set_bounds(&mut self, bounds: Bounds) {
+        if let ObjectiveConfig::Block(block) = &mut self.loss {
+            (block.low, block.high) = (bounds.low(), bounds.high());
         }
     }
 
@@ -183,7 +217,7 @@ impl Objective {
         match self.kind {
             ProcessKind::Mask => Limit::Mask(self.mask()),
             ProcessKind::Hybrid => Limit::Hybrid { ids: self.vocab as u32, mask: self.mask() },
-            ProcessKind::Uniform | ProcessKind::Gaussian => Limit::Uniform(self.vocab as u32),
+            ProcessKind::Uniform | ProcessKind::Dense | ProcessKind::Gaussian => Limit::Uniform(self.vocab as u32),
         }
     }
 
@@ -200,6 +234,10 @@ impl Objective {
             ProcessKind::Mask | ProcessKind::Uniform | ProcessKind::Hybrid => {
                 tokens::record(self, rec, &model, x_0, inputs)
             }
+            ProcessKind::Dense => {
+                let x_t = rec.input(&format!("x_t{name}"), &[batch, self.len], DType::U32);
+                tokens::record_chain(self, rec, &model, (x_0, x_t), inputs, purpose)
+            }
         }
     }
 
@@ -210,7 +248,11 @@ impl Objective {
             let (level, weight) = (input("level", &[batch, 2]), input("weight", &[batch, 1]));
             return Inputs { time, level, weight, terms: None };
         }
-        let groups = self.groups();
+        let (groups, vocab) = (self.groups(), self.vocab);
+        if self.kind == ProcessKind::Dense {
+            let (level, weight) = (input("level", &[batch, 2, vocab, vocab]), input("weight", &[batch, groups, 3]));
+            return Inputs { time, level, weight, terms: None };
+        }
         let level = match self.limit().levels() {
             1 => input("level", &[batch, groups]),
             numbers => input("level", &[batch, groups, numbers]),
@@ -228,9 +270,16 @@ impl Objective {
 
     /// The row inputs at times `t`, as many for each row as it has, for a step whose loss is a mean over `tokens` tokens: nats per
     /// token for the categorical processes, the mean squared error per element for the Gaussian one.
-    pub fn levels(&self, t: &[f64], tokens: f64, purpose: Purpose) -> Levels {
+    ///
+    /// Where rows have prompts, `prompts` holds their lengths: every position has its own level and weight, clean and none in the
+    /// prompt, and in training each row's answer has the say of a whole row, however short it is
+    /// ([`answer::share`](galatea_processes::objectives::answer::share)).
+    ///
+    /// # Panics
+    /// If rows have prompts and there is not one length for each.
+    pub fn levels(&self, t: &[f64], prompts: &[usize], tokens: f64, purpose: Purpose) -> Levels {
         let mut out = Levels::default();
-        for row in t.chunks(self.times()) {
+        for (index, row) in t.chunks(self.times()).enumerate() {
             if self.kind == ProcessKind::Gaussian {
                 let t = row[0];
                 let (signal, sigma) = self.signal_noise(t);
@@ -242,16 +291,42 @@ impl Objective {
             }
             let moments: Vec<Moment> = row.iter().map(|&t| self.moment(t, purpose)).collect();
             out.time.push(self.model.time_value(moments[0].t, moments[0].alpha_bar));
-            for Moment { alpha_bar, masks, weight, classes, .. } in &moments {
-                out.level.extend(&[*alpha_bar as f32, *masks as f32][..self.limit().levels()]);
-                out.weight.extend(weight.map(|w| (w / tokens) as f32));
-                out.terms.extend(classes.to_array().as_flattened().iter().map(|&x| x as f32));
+            if let Some(chain) = &self.chain {
+                dense::matrices(chain, moments[0].t, &mut out.level);
+            }
+            // A chain's rows are noised on the host, and need no level.
+            let level = |out: &mut Levels, level: &[f32; 2]| match &self.chain {
+                Some(_) => {}
+                None => out.level.extend(&level[..self.limit().levels()]),
+            };
+            let clean = |out: &mut Levels| {
+                level(out, &[1.0, 0.0]);
+                out.weight.extend([0.0; 3]);
+            };
+            let noisy = |out: &mut Levels, moment: &Moment, tokens: f64| {
+                level(out, &[moment.alpha_bar as f32, moment.masks as f32]);
+                out.weight.extend(moment.weight.map(|w| (w / tokens) as f32));
+            };
+            let terms = |out: &mut Levels, moment: &Moment| {
+                out.terms.extend(moment.classes.to_array().as_flattened().iter().map(|&x| x as f32));
+            };
+            if self.prompts {
+                let (moment, prompt) = (&moments[0], prompts[index]);
+                let tokens = match purpose {
+                    Purpose::Train { .. } => tokens / (self.len as f64 * share(1, self.len, prompt)),
+                    Purpose::Measure => tokens,
+                };
+                (0..prompt).for_each(|_| clean(&mut out));
+                (prompt..self.len).for_each(|_| noisy(&mut out, moment, tokens));
+                (0..self.len).for_each(|_| terms(&mut out, moment));
+                continue;
+            }
+            for moment in &moments {
+                noisy(&mut out, moment, tokens);
+                terms(&mut out, moment);
             }
             // The clean half, which nothing corrupts and nothing asks.
-            for _ in moments.len()..self.groups() {
-                out.level.push(1.0);
-                out.weight.extend([0.0; 3]);
-            }
+            (moments.len()..self.groups()).for_each(|_| clean(&mut out));
         }
         out
     }

@@ -122,5 +122,21 @@ pub(super) fn record(objective: &Objective, rec: &mut Recorder, model: &Model, x
             rec.linear_cross_entropy(h, (head.w, Some(head.b)), x_0, w, mask)
         }
     };
-    Batch { x_0, inputs, loss, value, token_weight: Some(w) }
+    Batch { x_0, x_t: None, inputs, loss, value, token_weight: Some(w) }
+}
+
+/// Denoises what the host has corrupted and measures the posteriors of the step.
+pub(super) fn record_chain(
+    objective: &Objective,
+    rec: &mut Recorder,
+    model: &Model,
+    (x_0, x_t): (Var, Var),
+    inputs: Inputs,
+    purpose: Purpose,
+) -> Batch {
+    let Inputs { time, level, weight, .. } = inputs;
+    let w = rec.token_weight(x_0, x_t, weight, None);
+    let logits = model.logits(rec, objective.vocab, x_t, time, None);
+    let (loss, value) = rec.posterior_kl(logits, (x_0, x_t), level, w, objective.lambda(purpose));
+    Batch { x_0, x_t: Some(x_t), inputs, loss, value, token_weight: Some(w) }
 }

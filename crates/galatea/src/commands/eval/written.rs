@@ -73,10 +73,10 @@ pub(super) fn likelihood(
     json: bool,
 ) -> anyhow::Result<()> {
     let mut generator = run.generator(BATCH)?;
-    let ids = run.corpus().validation(rows);
+    let (ids, prompts) = (run.corpus().validation(rows), run.corpus().validation_prompts(rows));
     let mut bits = Vec::new();
-    for (number, row) in ids.chunks(generator.len()).enumerate() {
-        bits.push(generator.likelihood(row, calls, seed.wrapping_add(number as u64))?.mean / LN_2);
+    for (number, (row, &prompt)) in ids.chunks(generator.len()).zip(&prompts).enumerate() {
+        bits.push(generator.likelihood(row, prompt, calls, seed.wrapping_add(number as u64))?.mean / LN_2);
     }
     let n = bits.len() as f64;
     let mean = bits.iter().sum::<f64>() / n;
