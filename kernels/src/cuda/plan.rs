@@ -66,6 +66,8 @@ pub fn launches(inst: &Inst, machine: Machine) -> Result<Launches, Unsupported> 
         Op::LinearSample { .. } => none,
         Op::Divergence { .. } => none,
         Op::DivergenceGrad { .. } => none,
+        Op::PosteriorKl { .. } => none,
+        Op::PosteriorKlGrad { .. } => none,
         Op::SquaredError => none,
         Op::SquaredErrorGrad => none,
         Op::Distances => none,

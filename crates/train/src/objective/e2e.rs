@@ -166,9 +166,10 @@ mod tests {
     /// Both heads, tied and with rows of their own: the value, and the gradient of every parameter against finite differences.
     #[test]
     fn the_program_is_the_textbooks_loss_under_every_head() {
-        for (tied, logits) in [true, false].into_iter().flat_map(|tied| {
-            [RoundingLogits::Product, RoundingLogits::Distance].map(|logits| (tied, logits))
-        }) {
+        for (tied, logits) in [true, false]
+            .into_iter()
+            .flat_map(|tied| [RoundingLogits::Product, RoundingLogits::Distance].map(|logits| (tied, logits)))
+        {
             let shape = DiffusionLm { d_embed: D, tied, logits, ..DiffusionLm::default() };
             let mut rec = Recorder::new();
             let dims = [BATCH, LEN, D];
@@ -199,7 +200,8 @@ mod tests {
             let names = ["word_embedding.weight", "lm_head.weight", "lm_head.bias", "network"];
             let counts = [VOCAB * D, VOCAB * D, VOCAB, D * D];
             let values: [Vec<f64>; 4] = std::array::from_fn(|i| normals(counts[i], 10 + i as u32));
-            let index = |session: &Session<Cpu>, name: &str| session.plan().params().iter().position(|p| p.path == name);
+            let index =
+                |session: &Session<Cpu>, name: &str| session.plan().params().iter().position(|p| p.path == name);
             for (name, values) in names.iter().zip(&values) {
                 if let Some(index) = index(&session, name) {
                     session.set_param(index, Part::Value, &narrow(values)).expect("set");
