@@ -340,8 +340,8 @@ fn prompts_that_fit_no_run_are_refused_with_their_field() {
     );
     assert_eq!(
         refused(&|c| {
+            *c = config(ProcessKind::Gaussian, dir.path());
             c.data.prompt = 6;
-            (c.process.kind, c.objective) = (ProcessKind::Gaussian, None);
         }),
         "data.prompt"
     );
@@ -390,7 +390,7 @@ fn bounds_of_block_times_are_found_and_kept() {
     let dir = tempfile::tempdir().expect("a folder");
     let mut config = config(ProcessKind::Mask, dir.path());
     config.objective = Some(ObjectiveConfig::Block(Block { size: 6, search: 5, ..Block::default() }));
-    (config.training.eval_rows, config.training.eval_times) = (64, 2);
+    (config.training.eval_rows, config.training.eval_times) = (64, 1);
     let mut whole = Run::start(config.clone()).expect("a run");
     let mut losses = steps(&mut whole, 5);
     assert_eq!(whole.bounds().map(|b| (b.low(), b.high())), Some((0.0, 1.0)));

@@ -12,6 +12,7 @@ Examples:
   galatea infill --model runs/mine --at 5:blue --at 12:sea       the 5th token, the 12th token
   galatea infill --model runs/mine 'once there was a ___ {3} .'  one gap, then three
   galatea infill --model runs/mine --prompt 'To be' --count 5    how it goes on
+  galatea infill --model runs/answers --prompt 'two and two'     what a model of pairs answers
   galatea infill --model runs/mine --suffix 'the end .'          how it came to that
 
 Positions count from 1. `___`, `[MASK]` and `{1}` are a gap of one token, `{3}` of three. A template begins at the first \

@@ -31,9 +31,16 @@ use ndarray::{Array2, Array3, ArrayRef2, ArrayRef3, Zip};
 /// Li et al. (2022), Diffusion-LM, section 4; Song, Meng, Ermon (2021), DDIM; Lu et al. (2022), DPM-Solver++; Lugmayr et
 /// al. (2022), RePaint; Gulrajani, Hashimoto (2023), Plaid.
 pub struct Embedding<D, G = Unguided> {
-    denoiser: D,
+    chain: Chain<D>,
     guide: G,
     guidance: Option<Guidance>,
+    /// The gradient, the mean of the step and Adagrad's squares; without positions where nothing guides.
+    slopes: [Array3<f32>; 3],
+}
+
+/// All of the sampler that no guide has a part in.
+struct Chain<D> {
+    denoiser: D,
     process: Gaussian,
     steps: Steps,
     fixed: Fixed,
@@ -48,8 +55,6 @@ pub struct Embedding<D, G = Unguided> {
     /// The x_0_hat of the step before and its log(signal / spread), for the multistep method.
     before: Option<(Array3<f32>, f64)>,
     noise: Array3<f32>,
-    /// The gradient, the mean of the step and Adagrad's squares; without positions where nothing guides.
-    slopes: [Array3<f32>; 3],
     ids: Array2<u32>,
     scores: Scores,
     row: Vec<f64>,
@@ -104,10 +109,8 @@ impl<D: EmbeddingDenoiser> Embedding<D> {
         let scores = Scores::new(batch * len, nearest.vocab());
         let like = |z: &Array3<f32>| Array3::zeros(z.raw_dim());
         let (answer, x_0_hat, noise) = (like(&z), like(&z), like(&z));
-        let mut sampler = Self {
+        let mut chain = Chain {
             denoiser,
-            guide: Unguided,
-            guidance: None,
             process: Gaussian,
             steps,
             fixed,
@@ -120,19 +123,19 @@ impl<D: EmbeddingDenoiser> Embedding<D> {
             x_0_hat,
             before: None,
             noise,
-            slopes: std::array::from_fn(|_| Array3::zeros((0, 0, 0))),
             ids,
             scores,
             row,
             draws,
             failed: false,
         };
-        sampler.place_known(sampler.steps.first(), Known::Noised, 0);
+        chain.place_known(chain.steps.first(), Known::Noised, 0);
         // Normal draws are finite, so every row of the first canvas can be rounded.
-        sampler.rounding.round_into(&flat(&sampler.z), &mut sampler.scores, &mut sampler.ids);
-        sampler.show();
-        sampler.canvas.changed.clear();
-        Ok(sampler)
+        chain.rounding.round_into(&flat(&chain.z), &mut chain.scores, &mut chain.ids);
+        chain.show();
+        chain.canvas.changed.clear();
+        let slopes = std::array::from_fn(|_| Array3::zeros((0, 0, 0)));
+        Ok(Self { chain, guide: Unguided, guidance: None, slopes })
     }
 
     /// The same sampler, pulled by the gradient of `guide`.
@@ -142,94 +145,69 @@ impl<D: EmbeddingDenoiser> Embedding<D> {
     /// number of [`Guidance::Latents`] that is negative or not finite.
     pub fn guided<G: Guide<D::Error>>(self, guide: G, guidance: Guidance) -> Result<Embedding<D, G>, Error> {
         match guidance {
-            Guidance::Prediction => self.steps.check_signal()?,
+            Guidance::Prediction => self.chain.steps.check_signal()?,
             Guidance::Latents { rate, fluency, .. } => {
                 let sound = |x: f64| x.is_finite() && x >= 0.0;
                 parameter("the guide's rate", "finite and at least 0", rate, sound(rate))?;
                 parameter("the guide's fluency", "finite and at least 0", fluency, sound(fluency))?;
             }
         }
-        let slopes = std::array::from_fn(|_| Array3::zeros(self.z.raw_dim()));
-        let Self { denoiser, process, steps, fixed, options, nearest, rounding, canvas, z, answer, x_0_hat, .. } = self;
-        let Self { before, noise, ids, scores, row, draws, failed, .. } = self;
-        let guidance = Some(guidance);
-        Ok(Embedding {
-            denoiser,
-            guide,
-            guidance,
-            process,
-            steps,
-            fixed,
-            options,
-            nearest,
-            rounding,
-            canvas,
-            z,
-            answer,
-            x_0_hat,
-            before,
-            noise,
-            slopes,
-            ids,
-            scores,
-            row,
-            draws,
-            failed,
-        })
+        let slopes = std::array::from_fn(|_| Array3::zeros(self.chain.z.raw_dim()));
+        Ok(Embedding { chain: self.chain, guide, guidance: Some(guidance), slopes })
     }
 }
 
 impl<D: EmbeddingDenoiser, G: Guide<D::Error>> Embedding<D, G> {
     /// The noisy embeddings, \[batch, len, d\].
     pub fn z(&self) -> &ArrayRef3<f32> {
-        &self.z
+        &self.chain.z
     }
 
     /// The noisy embeddings, to edit them between two steps; fixed positions are overwritten after the next one.
     pub fn z_mut(&mut self) -> &mut ArrayRef3<f32> {
-        &mut self.z
+        &mut self.chain.z
     }
 
     /// The last prediction as the last step used it, \[batch, len, d\]; zeros before the first step.
     pub fn x_0_hat(&self) -> &ArrayRef3<f32> {
-        &self.x_0_hat
+        &self.chain.x_0_hat
     }
 
     /// The denoiser itself.
     pub fn denoiser(&self) -> &D {
-        &self.denoiser
+        &self.chain.denoiser
     }
 
     fn step(&mut self, here: Level, there: Level) -> Result<(), Failure<D::Error>> {
-        for turn in 0..self.options.resampling {
-            let draw = (self.canvas.step * self.options.resampling + turn) as u32;
+        for turn in 0..self.chain.options.resampling {
+            let draw = (self.chain.canvas.step * self.chain.options.resampling + turn) as u32;
             self.predict(here)?;
-            let step = self.reverse(here, there);
+            let step = self.chain.reverse(here, there);
             if step.sigma > 0.0 {
-                let bound = self.options.noise_bound;
-                normals(&mut *self.draws, stream::NOISE, draw, bound, &mut self.row, &mut self.noise);
+                let bound = self.chain.options.noise_bound;
+                normals(&mut *self.chain.draws, stream::NOISE, draw, bound, &mut self.chain.row, &mut self.chain.noise);
             } else {
-                self.noise.fill(0.0);
+                self.chain.noise.fill(0.0);
             }
-            let target = &self.x_0_hat;
+            let target = &self.chain.x_0_hat;
             if let Some(Guidance::Latents { .. }) = self.guidance {
                 let mean = |z: f32, x_0_hat: f32| step.apply(f64::from(z), f64::from(x_0_hat), 0.0) as f32;
-                Zip::from(&mut self.slopes[1]).and(&self.z).and(target).for_each(|m, &z, &x| *m = mean(z, x));
+                Zip::from(&mut self.slopes[1]).and(&self.chain.z).and(target).for_each(|m, &z, &x| *m = mean(z, x));
             }
-            Zip::from(&mut self.z).and(target).and(&self.noise).for_each(|z, &x_0_hat, &noise| {
+            Zip::from(&mut self.chain.z).and(target).and(&self.chain.noise).for_each(|z, &x_0_hat, &noise| {
                 *z = step.apply(f64::from(*z), f64::from(x_0_hat), f64::from(noise)) as f32;
             });
             self.pull_latents(step, there)?;
-            self.place_known(there, self.options.known, draw + 1);
-            if turn + 1 < self.options.resampling {
-                self.diffuse(here, there, draw);
+            self.chain.place_known(there, self.chain.options.known, draw + 1);
+            if turn + 1 < self.chain.options.resampling {
+                self.chain.diffuse(here, there, draw);
             }
         }
-        self.canvas.step += 1;
-        self.canvas.t = there.t;
-        self.show();
-        if self.canvas.step == self.steps.as_slice().len() {
-            self.canvas.decided.fill(true);
+        self.chain.canvas.step += 1;
+        self.chain.canvas.t = there.t;
+        self.chain.show();
+        if self.chain.canvas.step == self.chain.steps.as_slice().len() {
+            self.chain.canvas.decided.fill(true);
         }
         Ok(())
     }
@@ -238,31 +216,56 @@ impl<D: EmbeddingDenoiser, G: Guide<D::Error>> Embedding<D, G> {
     fn predict(&mut self, here: Level) -> Result<(), Failure<D::Error>> {
         let pulled = self.guidance == Some(Guidance::Prediction);
         if pulled {
-            self.guide.gradient(&self.z, here.t, &self.answer, &mut self.slopes[0]).map_err(Failure::Denoiser)?;
+            self.guide
+                .gradient(&self.chain.z, here.t, &self.chain.answer, &mut self.slopes[0])
+                .map_err(Failure::Denoiser)?;
         }
-        self.denoiser.denoise(&self.z, here.t, &mut self.answer).map_err(Failure::Denoiser)?;
-        self.canvas.calls += 1;
-        let conversion = self.options.prediction.to(Prediction::X0, here.alpha_bar);
+        self.chain.denoiser.denoise(&self.chain.z, here.t, &mut self.chain.answer).map_err(Failure::Denoiser)?;
+        self.chain.canvas.calls += 1;
+        let conversion = self.chain.options.prediction.to(Prediction::X0, here.alpha_bar);
         let convert = |z: f32, answer: f32| conversion.apply(f64::from(z), f64::from(answer)) as f32;
-        Zip::from(&mut self.x_0_hat).and(&self.z).and(&self.answer).for_each(|x, &z, &a| *x = convert(z, a));
-        self.clamp()?;
-        if !self.denoiser.read(&self.options.forbidden, &mut self.ids) {
-            let read = self.rounding.round_into(&flat(&self.x_0_hat), &mut self.scores, &mut self.ids);
-            read.then_some(()).ok_or_else(|| unreadable(&self.x_0_hat))?;
+        Zip::from(&mut self.chain.x_0_hat)
+            .and(&self.chain.z)
+            .and(&self.chain.answer)
+            .for_each(|x, &z, &a| *x = convert(z, a));
+        self.chain.clamp()?;
+        if !self.chain.denoiser.read(&self.chain.options.forbidden, &mut self.chain.ids) {
+            let read =
+                self.chain.rounding.round_into(&flat(&self.chain.x_0_hat), &mut self.chain.scores, &mut self.chain.ids);
+            read.then_some(()).ok_or_else(|| unreadable(&self.chain.x_0_hat))?;
         }
-        if self.options.score_temperature != 1.0 {
+        if self.chain.options.score_temperature != 1.0 {
             // noise_hat / temperature, as a prediction: x_0_hat / temperature + (1 - 1 / temperature) x_t / signal.
-            let (inverse, signal) = (1.0 / self.options.score_temperature, here.alpha_bar.sqrt());
+            let (inverse, signal) = (1.0 / self.chain.options.score_temperature, here.alpha_bar.sqrt());
             let colder = |x: f32, z: f32| (inverse * f64::from(x) + (1.0 - inverse) / signal * f64::from(z)) as f32;
-            Zip::from(&mut self.x_0_hat).and(&self.z).for_each(|x, &z| *x = colder(*x, z));
+            Zip::from(&mut self.chain.x_0_hat).and(&self.chain.z).for_each(|x, &z| *x = colder(*x, z));
         }
         if pulled {
             let scale = (1.0 - here.alpha_bar) / here.alpha_bar.sqrt();
-            Zip::from(&mut self.x_0_hat).and(&self.slopes[0]).for_each(|x, &g| *x += (scale * f64::from(g)) as f32);
+            Zip::from(&mut self.chain.x_0_hat)
+                .and(&self.slopes[0])
+                .for_each(|x, &g| *x += (scale * f64::from(g)) as f32);
         }
         Ok(())
     }
 
+    /// Moves the new embeddings up the guide's slope.
+    fn pull_latents(&mut self, step: GaussianStep, there: Level) -> Result<(), Failure<D::Error>> {
+        let Some(Guidance::Latents { steps, rate, fluency, t_min }) = self.guidance else { return Ok(()) };
+        if there.t < t_min {
+            return Ok(());
+        }
+        let [gradient, mean, squares] = &mut self.slopes;
+        squares.fill(0.0);
+        for _ in 0..steps {
+            self.guide.gradient(&self.chain.z, there.t, &self.chain.answer, gradient).map_err(Failure::Denoiser)?;
+            guide::ascend((rate, fluency, step.sigma), &mut self.chain.z, mean, gradient, squares);
+        }
+        Ok(())
+    }
+}
+
+impl<D: EmbeddingDenoiser> Chain<D> {
     /// The step as numbers. The multistep method replaces x_0_hat by its extrapolation and keeps what the next one needs.
     fn reverse(&mut self, here: Level, there: Level) -> GaussianStep {
         let (a_t, a_s, t, s) = (here.alpha_bar, there.alpha_bar, here.t, there.t);
@@ -307,21 +310,6 @@ impl<D: EmbeddingDenoiser, G: Guide<D::Error>> Embedding<D, G> {
         }
         for (mut row, &id) in self.x_0_hat.rows_mut().into_iter().zip(&self.ids) {
             row.assign(&self.nearest.table().row(id as usize));
-        }
-        Ok(())
-    }
-
-    /// Moves the new embeddings up the guide's slope.
-    fn pull_latents(&mut self, step: GaussianStep, there: Level) -> Result<(), Failure<D::Error>> {
-        let Some(Guidance::Latents { steps, rate, fluency, t_min }) = self.guidance else { return Ok(()) };
-        if there.t < t_min {
-            return Ok(());
-        }
-        let [gradient, mean, squares] = &mut self.slopes;
-        squares.fill(0.0);
-        for _ in 0..steps {
-            self.guide.gradient(&self.z, there.t, &self.answer, gradient).map_err(Failure::Denoiser)?;
-            guide::ascend((rate, fluency, step.sigma), &mut self.z, mean, gradient, squares);
         }
         Ok(())
     }
@@ -407,16 +395,16 @@ impl<D: EmbeddingDenoiser, G: Guide<D::Error>> Sampler for Embedding<D, G> {
     type DenoiserError = D::Error;
 
     fn canvas(&self) -> &Canvas {
-        &self.canvas
+        &self.chain.canvas
     }
 
     fn advance(&mut self) -> Option<Result<(), Failure<D::Error>>> {
-        let &(here, there) = self.steps.as_slice().get(self.canvas.step)?;
-        if self.failed {
+        let &(here, there) = self.chain.steps.as_slice().get(self.chain.canvas.step)?;
+        if self.chain.failed {
             return None;
         }
         let step = self.step(here, there);
-        self.failed = step.is_err();
+        self.chain.failed = step.is_err();
         Some(step)
     }
 }

@@ -135,6 +135,9 @@ fn cases() -> Vec<(Objective, Host)> {
     let embeddings = Array2::from_shape_fn((VOCAB, 2), |(i, j)| ((3 * i + 5 * j) % 7) as f64);
     let rates = nearest_neighbour_rates(&embeddings, 2).expect("a graph");
     let betas: Vec<f64> = (1..=20).map(|i| 0.02 * f64::from(i)).collect();
+    // Grey levels are close together, and seven ids far apart.
+    let wide: Vec<f64> = (1..=20).map(|i| 20.0 * f64::from(i)).collect();
+    let gaussian = Dense::discretised_gaussian(VOCAB, &wide, 3).expect("a chain");
     let p_x_0: Vec<f64> = (0..VOCAB).map(|i| (i + 1) as f64 / 28.0).collect();
     let walk = neighbour_walk_rates(&embeddings, 2).expect("a graph");
     let weighted = |weighting: Weighting| O::Gidd(Gidd { weighting, most: 2.0 });
@@ -161,8 +164,8 @@ fn cases() -> Vec<(Objective, Host)> {
         (objective(Mask, O::D3pm(D3pm { steps: 20, lambda: 0.3 }), "linear"), absorbing),
         (objective(Even, O::D3pm(D3pm { steps: 20, lambda: 0.3 }), "cosine"), even_chain),
         (of_chain(named("band(2)")), matrices),
-        (of_chain(named("gaussian(3)")), matrices),
-        (with_prompts(of_chain(named("gaussian(3)"))), matrices),
+        (of_chain(gaussian.clone()), matrices),
+        (with_prompts(of_chain(gaussian)), matrices),
         (of_chain(Dense::exponential(&rates, &betas).expect("a chain")), matrices),
         (of_chain(Dense::linear_information(&walk, &p_x_0, 20, 0.01).expect("a chain")), matrices),
         (objective(Mask, O::Sedd(Sedd {}), "log-linear"), scores),
