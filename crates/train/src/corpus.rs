@@ -143,8 +143,8 @@ enum Source {
     /// Drawn anew for every step: the language has no end.
     Language,
     Text {
-        train: Dataset,
-        validation: Dataset,
+        train: Box<Dataset>,
+        validation: Box<Dataset>,
         order: Order,
     },
 }
@@ -189,6 +189,7 @@ impl Corpus {
                 };
                 let fraction = config.data.validation;
                 let (train, validation) = encoded.split_rows(layout, len, fraction, SPLIT_SEED)?;
+                let (train, validation) = (Box::new(train), Box::new(validation));
                 let order = Order::new(config.training.seed, train.rows())?;
                 Ok(Self { vocabulary, len, prompt, source: Source::Text { train, validation, order } })
             }

@@ -351,6 +351,9 @@ fn the_expected_loss_does_not_depend_on_how_times_are_drawn() {
     assert!([0.1, 0.5, 0.9].iter().all(|&t| (even.moment(t, TRAIN).t - t).abs() < 1e-9));
 }
 
+/// The loss of a token: (objective, its numbers at a time, logits, x_0, x_t).
+type OfToken = dyn Fn(&Objective, &Moment, &[f64], u32, u32) -> f64;
+
 /// MDLM at T > 0: the loss of a step is T times the KL of D3PM's posteriors, and its mean over steps tends to the continuous bound
 /// like 1 / T.
 #[test]
@@ -359,7 +362,7 @@ fn a_chain_of_steps_trains_its_own_bound_and_tends_to_the_continuous_one() {
         let loss = ObjectiveConfig::Masked(Masked { steps, ..Masked::default() });
         objective(ProcessKind::Mask, loss, "linear")
     };
-    let bound = |steps: usize, token: &dyn Fn(&Objective, &Moment, &[f64], u32, u32) -> f64| {
+    let bound = |steps: usize, token: &OfToken| {
         let objective = of(steps);
         let step = |i: usize| {
             let moment = objective.moment((i as f64 + 0.5) / steps as f64, TRAIN);
@@ -370,7 +373,7 @@ fn a_chain_of_steps_trains_its_own_bound_and_tends_to_the_continuous_one() {
     let trained =
         |steps| bound(steps, &|o, moment, l, x_0, x_t| masked::nelbo(l, x_0, x_t, o.mask(), moment.weight[0], None));
     for steps in [1, 5, 40] {
-        let kl = |o: &Objective, moment: &Moment, l: &[f64], x_0: u32, x_t: u32| {
+        let kl = move |o: &Objective, moment: &Moment, l: &[f64], x_0: u32, x_t: u32| {
             let (s, mut scratch) = (moment.t - 1.0 / steps as f64, d3pm::Scratch::new(l.len()));
             let s = if s < 1e-9 { 0.0 } else { s };
             steps as f64 * d3pm::loss(&scheduled(o), l, x_0, x_t, moment.t, s, 0.0, &mut scratch, None)
