@@ -8,7 +8,7 @@ mod sass;
 pub(crate) use check::check;
 
 use crate::{Outcome, process, usage};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use fetch::{Fetched, Toolchain};
 use std::path::Path;
 
@@ -117,24 +117,28 @@ fn build(root: &Path, toolchain: &Toolchain, out: &str) -> Result<Outcome> {
 
 /// The kernels in host memory, under more schedules than a usual test run has.
 fn interpret(root: &Path, seeds: u32, asan: bool) -> Result<Outcome> {
-    let mut line = "cargo test --release --package galatea-kernels --package galatea-interpreter".to_owned();
-    if asan {
-        // A folder of its own: everything of C++ is compiled differently. The sanitizer must be loaded before everything
-        // else, and follows neither stacks that the interpreter switches nor what lives until the end.
-        line = format!(
-            "CXXFLAGS='-fsanitize=address -fno-omit-frame-pointer' RUSTFLAGS=-Clink-arg=-lasan \
-             CARGO_TARGET_DIR={target}/asan {line} --no-run && \
-             LD_PRELOAD=$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_stack_use_after_return=0:detect_leaks=0 \
-             CXXFLAGS='-fsanitize=address -fno-omit-frame-pointer' RUSTFLAGS=-Clink-arg=-lasan \
-             CARGO_TARGET_DIR={target}/asan {line}",
-            target = process::target(root)?.display()
-        );
-    }
-    let line = format!("export GALATEA_SCHEDULES={seeds}; {line}");
+    let test = "cargo test --release --package galatea-kernels";
+    let line = if asan { sanitized(root, test)? } else { format!("{test} --package galatea-interpreter") };
+    let line = format!("GALATEA_SCHEDULES={seeds} {line}");
     println!("$ {line}");
     let totals = crate::test::measure(root, &line)?;
     println!("{totals}");
     Ok(if totals.failed == 0 { Outcome::Passed } else { Outcome::Failed })
+}
+
+/// A test command with the C++ of the interpreter and of the kernels under the address sanitizer, in a target folder of its
+/// own. The sanitizer must come before everything else that a test program loads, so the runner puts it there. It does not
+/// follow stacks that the interpreter switches, nor what lives until the end.
+fn sanitized(root: &Path, test: &str) -> Result<String> {
+    let version = process::output(process::shell(root, "rustc --version --verbose"))?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;
+    let runner = format!("CARGO_TARGET_{}_RUNNER", host.to_uppercase().replace(['-', '.'], "_"));
+    Ok(format!(
+        "CXXFLAGS='-fsanitize=address -fno-omit-frame-pointer' RUSTFLAGS='-Clink-arg=-lasan' CARGO_TARGET_DIR={}/asan \
+         {runner}=\"env LD_PRELOAD=$(gcc -print-file-name=libasan.so) \
+         ASAN_OPTIONS=detect_stack_use_after_return=0:detect_leaks=0\" {test} --lib",
+        process::target(root)?.display()
+    ))
 }
 
 #[cfg(test)]
