@@ -2,6 +2,7 @@
 
 use super::launch::{Launches, Machine};
 use crate::op::Op;
+use crate::ops;
 use crate::program::Inst;
 
 /// An op that has no CUDA kernel.
@@ -50,9 +51,15 @@ pub fn launches(inst: &Inst, machine: Machine) -> Result<Launches, Unsupported> 
         Op::Gate { .. } => none,
         Op::GateGrad { .. } => none,
         Op::Rotary { .. } => none,
-        Op::Attention { .. } => none,
-        Op::AttentionGrad { .. } => none,
-        Op::AttentionCached { .. } => none,
+        Op::Attention { heads, kv_heads, mask, padding, dropout } => {
+            ops::attention::cuda::forward(inst, (heads, kv_heads), mask, padding, dropout)
+        }
+        Op::AttentionGrad { heads, kv_heads, mask, padding, dropout } => {
+            ops::attention::cuda::backward(inst, (heads, kv_heads), mask, padding, dropout)
+        }
+        Op::AttentionCached { heads, kv_heads, capacity, mask } => {
+            ops::attention::cuda::cached(inst, (heads, kv_heads), capacity, mask)
+        }
         Op::TimeFeatures { .. } => none,
         Op::CorruptTokens { .. } => none,
         Op::CorruptGaussian { .. } => none,

@@ -1,13 +1,16 @@
 //! Every file that a CUDA compiler is given, embedded: no toolkit and no folder is needed to run.
 
 use super::launch::Source;
+use crate::ops;
 
 /// The files of kernels.
-pub const SOURCES: &[&Source] = &[];
+pub const SOURCES: &[&Source] =
+    &[&ops::attention::cuda::SOURCE, &ops::attention::cuda::BF16, &ops::attention::cuda::CACHED];
 
 /// The headers that they include, by name.
 pub const HEADERS: &[(&str, &str)] = &[
     ("ampere.cuh", include_str!("../../include/ampere.cuh")),
+    ("attention.cuh", include_str!("../../include/attention.cuh")),
     ("base.cuh", include_str!("../../include/base.cuh")),
     ("hopper.cuh", include_str!("../../include/hopper.cuh")),
     ("philox.cuh", include_str!("../../include/philox.cuh")),

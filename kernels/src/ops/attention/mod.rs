@@ -50,6 +50,7 @@
 
 mod backward;
 mod cached;
+pub(crate) mod cuda;
 mod dropped;
 mod forward;
 mod layout;

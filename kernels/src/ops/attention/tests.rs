@@ -1,5 +1,5 @@
 use super::{Dims, reference};
-use crate::cases::{BF16, Host, check, run};
+use crate::cases::{BF16, Host, check, check_both, run};
 use crate::isa::Isa;
 use crate::op::{AttentionMask, Dropout, Op};
 use crate::ops::add::differences::check_gradients;
@@ -79,11 +79,13 @@ fn compare_dropped(
         let rng = dropout.map(|(_, rng)| Host::u32(&[4], rng.to_vec()));
         let mut reads = vec![qkv];
         reads.extend(visible.map(|v| Host::u32(&[b, len], v.to_vec())));
-        check(forward, &[&reads[..], rng.as_slice()].concat(), &[], &[y, lse], tolerance);
+        // On tensor cores weights and their gradients are rounded to bf16 before they are summed: as much again.
+        let tolerance = [tolerance, if round { 2.0 * tolerance } else { tolerance }];
+        check_both(forward, &[&reads[..], rng.as_slice()].concat(), &[], &[y, lse], tolerance);
         reads.extend(kept);
         reads.push(dy);
         reads.extend(rng);
-        check(backward, &reads, &[], &[dqkv], tolerance);
+        check_both(backward, &reads, &[], &[dqkv], tolerance);
     }
 }
 
