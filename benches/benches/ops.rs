@@ -16,8 +16,10 @@ enum Fill {
     Value(f32),
     /// Ids below this one.
     Ids(usize),
+    /// A number of positions.
+    Count(usize),
 }
-use Fill::{Half, Ids, Normal, Value};
+use Fill::{Count, Half, Ids, Normal, Value};
 
 /// Every rate of the optimizers: parameters hardly move.
 const RATE: Fill = Value(1e-3);
@@ -28,7 +30,7 @@ fn run(bench: &mut Bench, name: &str, op: Op, reads: &[Read<'_>]) {
     let dtype = |fill: Fill| match fill {
         Normal | Value(_) => DType::F32,
         Half => DType::Bf16,
-        Ids(_) => DType::U32,
+        Ids(_) | Count(_) => DType::U32,
     };
     let kind = |read: &Read<'_>| (Shape::new(read.0), dtype(read.1));
     let kinds: Vec<_> = reads.iter().map(kind).collect();
@@ -56,6 +58,7 @@ fn run(bench: &mut Bench, name: &str, op: Op, reads: &[Read<'_>]) {
                     let half: Vec<bf16> = normals(len, row).into_iter().map(bf16::from_f32).collect();
                     cpu.upload(&mut memory, *slot, &half).expect("an upload");
                 }
+                Count(n) => cpu.upload(&mut memory, *slot, &vec![n as u32; len]).expect("an upload"),
                 Ids(below) => {
                     let mut rng = Philox::new(2026, 0, 0, row);
                     let ids: Vec<u32> = (0..len).map(|_| rng.below(below) as u32).collect();
@@ -70,6 +73,7 @@ fn run(bench: &mut Bench, name: &str, op: Op, reads: &[Read<'_>]) {
 fn main() {
     let mut bench = Bench::from_args();
     network(&mut bench);
+    decoding(&mut bench);
     optimizers(&mut bench);
     bench.finish();
 }
@@ -112,6 +116,17 @@ fn network(bench: &mut Bench) {
         run(bench, &name, Op::CrossEntropyGrad { forbid }, &reads);
         head(bench, &name, (b, l, d, v), Normal);
         head(bench, &format!("{name}_bf16"), (b, l, d, v), Half);
+    }
+}
+
+/// One new position after a full cache but one, and as many as are decided at once in a block: the cache is read once.
+fn decoding(bench: &mut Bench) {
+    for (b, n, capacity, fill) in [(1, 1, 1024, Normal), (1, 1, 1024, Half), (16, 1, 1024, Half), (1, 32, 1024, Half)] {
+        let (d, heads) = (768, 8);
+        let op = Op::AttentionCached { heads, kv_heads: heads, capacity: capacity as u32, mask: AttentionMask::Causal };
+        let half = if matches!(fill, Half) { "_bf16" } else { "" };
+        let past = Count(capacity - n);
+        run(bench, &format!("{b}x{n}x{capacity}x{d}x{heads}{half}"), op, &[(&[b, n, 3 * d], fill), (&[1], past)]);
     }
 }
 
@@ -187,6 +202,12 @@ fn optimizers(bench: &mut Bench) {
         run(bench, &len.to_string(), Op::GlobalNorm, &reads[..1]);
         run(bench, &len.to_string(), Op::Ema, &[reads[0], reads[2]]);
     }
+    let (b, l, d, vocab) = (2, 128, 768, 30_000);
+    let reads: [Read<'_>; 3] = [(&[b, l], Ids(vocab)), (&[b, l, d], Normal), (&[Hyper::LEN], RATE)];
+    let op = Op::EmbeddingAdamW { vocab: vocab as u32, adamw, ema: false, copy: false };
+    run(bench, &format!("{b}x{l}x{d}x{vocab}"), op, &reads);
+    let reads: [Read<'_>; 3] = [(&[vocab * d], Normal), (&[1], Value(1.0)), (&[Hyper::LEN], RATE)];
+    run(bench, &format!("{vocab}x{d}"), Op::AdamW { adamw, ema: false, copy: false }, &reads);
     let muon = Muon { momentum: 0.95, iterations: 5, weight_decay: 0.0 };
     for (r, c) in [(384, 128), (512, 128), (768, 768)] {
         let reads: [Read<'_>; 3] = [(&[r, c], Normal), (&[1], Value(1.0)), (&[Hyper::LEN], RATE)];

@@ -106,6 +106,7 @@ pub fn cost(inst: &Inst) -> Cost {
             let dw = 2 * write(0) * inst.reads[0].shape.rows() as u64 + if bias { read(0) } else { 0 };
             dw + (15 + if ema { 3 } else { 0 }) * write(0)
         }
+        Op::EmbeddingAdamW { ema, .. } => read(1) + (15 + if ema { 3 } else { 0 }) * write(0),
         Op::AdamW { ema, .. } => (15 + if ema { 3 } else { 0 }) * read(0),
         Op::Muon(muon) => {
             let (s, k) = (inst.writes[2].shape.dim(0) as u64, inst.writes[2].shape.dim(1) as u64);

@@ -432,6 +432,14 @@ fn execute(cores: &Cores, memory: &Memory, inst: &Inst) {
             let state = ops::adamw::State { param: write(0), m: write(1), v: write(2), ema, copy };
             ops::linear::dw_adamw(cores, cols(0), cols(1), at.elements(0), at.elements(1), (adamw, read(2)), state, db);
         }
+        Op::EmbeddingAdamW { vocab: _, adamw, ema, copy } => real!(dtype(1), X => {
+            let mut next = 3..;
+            let mut take = |asked: bool| if asked { next.next() } else { None };
+            let (ema, copy) = (take(ema).map(write), take(copy).map(|i| at.write::<bf16>(i)));
+            let places = take(true).map(write_ids).expect("an endless count");
+            let state = ops::adamw::State { param: write(0), m: write(1), v: write(2), ema, copy };
+            ops::embedding::step::<X>(cores, cols(1), ids(0), at.read(1), (adamw, read(2)), state, places);
+        }),
         Op::AdamW { adamw, ema, copy } => {
             let (param, m, v) = (write(0), write(1), write(2));
             let (ema, copy) = (ema.then(|| write(3)), copy.then(|| at.write(3 + usize::from(ema))));

@@ -425,6 +425,20 @@ pub enum Op {
         /// Whether the bf16 copy is written.
         copy: bool,
     },
+    /// The gradient of a table and its AdamW step in one: rows that no id names have a gradient of zero, which is neither written
+    /// nor read, so nothing clips it. Reads ids u32 [b, l], dy [b, l, d], hyper; writes param [vocab, d], m, v and, if `ema`, ema,
+    /// all *in place*, then the bf16 copy if `copy`, then scratch u32 [vocab + b l]: by row, its first position, and by position,
+    /// the next one of its id.
+    EmbeddingAdamW {
+        /// Rows of the table.
+        vocab: u32,
+        /// Its constants.
+        adamw: AdamW,
+        /// Whether the moving average follows.
+        ema: bool,
+        /// Whether the bf16 copy is written.
+        copy: bool,
+    },
     /// AdamW on a flat run of parameters. Reads g, norm [1], hyper; writes param, m, v and, if `ema`, ema, all *in place*,
     /// then, if `copy`, the new param in bf16.
     AdamW {
@@ -509,6 +523,7 @@ impl Op {
             Op::GlobalNorm => "global_norm",
             Op::AdamW { .. } => "adamw",
             Op::LinearDwAdamW { .. } => "linear_dw_adamw",
+            Op::EmbeddingAdamW { .. } => "embedding_adamw",
             Op::Muon(_) => "muon",
             Op::Ema => "ema",
         }
@@ -518,7 +533,9 @@ impl Op {
     pub fn in_place(&self) -> usize {
         match *self {
             Op::Accumulate | Op::Ema => 1,
-            Op::AdamW { ema, .. } | Op::LinearDwAdamW { ema, .. } => 3 + usize::from(ema),
+            Op::AdamW { ema, .. } | Op::LinearDwAdamW { ema, .. } | Op::EmbeddingAdamW { ema, .. } => {
+                3 + usize::from(ema)
+            }
             Op::Muon(_) | Op::AttentionCached { .. } => 2,
             _ => 0,
         }

@@ -504,6 +504,16 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
             out.extend(bias.then(|| f(&[o])));
             out
         }
+        Op::EmbeddingAdamW { vocab, ema, copy, .. } => {
+            const E: &str = "ids u32 [b, l], dy [b, l, d] and hyper";
+            arity(3, &[U32, real(1), F32], E)?;
+            check(reads[0].0.len() == reads[1].0.rows() && is(2, &[Hyper::LEN]), E)?;
+            let table = Shape::new(&[vocab as usize, reads[1].0.cols()]);
+            let mut out = vec![(table, F32); 3 + usize::from(ema)];
+            out.extend(copy.then_some((table, Bf16)));
+            out.push((Shape::new(&[vocab as usize + reads[0].0.len()]), U32));
+            out
+        }
         Op::AdamW { ema, copy, .. } => {
             const E: &str = "g (flat), norm [1], hyper";
             arity(3, &[F32; 3], E)?;

@@ -26,7 +26,8 @@ pub struct Update {
     /// Whether to keep an exponential moving average of the parameters ([`Part::Ema`]).
     pub ema: bool,
     /// Whether the global norm of the gradient is taken, for [`Hyper::MAX_NORM`] to clip by it. Without, the norm reads 1, and
-    /// AdamW moves the weights of a linear layer while their gradient is made: [`Part::Grad`] has none of them.
+    /// AdamW moves the weights of a linear layer and the rows of an embedding while their gradient is made: [`Part::Grad`] has
+    /// none of them.
     pub norm: bool,
 }
 
@@ -95,7 +96,7 @@ impl Recorder {
         }
     }
 
-    /// Calls that make the whole gradient of a matrix, after which nothing reads it, and the matrix.
+    /// Calls that make the whole gradient of a matrix or a table, after which nothing reads it, and the parameter.
     fn fusible(&self) -> Vec<(usize, usize)> {
         let reads = |call: &Call, var: Var| call.reads.contains(&var);
         let alone = |at: usize, param: usize, grad: Var| {
@@ -105,13 +106,15 @@ impl Recorder {
             touched == 1 && !self.calls[at + 1..].iter().any(read_later)
         };
         let one = |(at, call): (usize, &Call)| match (call.op, self.nodes[call.writes[0].0 as usize].place) {
-            (Op::LinearDw { .. }, Place::Grad(param)) => alone(at, param, call.writes[0]).then_some((at, param)),
+            (Op::LinearDw { .. } | Op::EmbeddingGrad { .. }, Place::Grad(param)) => {
+                alone(at, param, call.writes[0]).then_some((at, param))
+            }
             _ => None,
         };
         self.calls.iter().enumerate().filter_map(one).collect()
     }
 
-    /// Turns the call that makes a matrix's gradient into one that moves the matrix.
+    /// Turns the call that makes a parameter's gradient into one that moves the parameter.
     fn fuse(&mut self, call: usize, param: usize, adamw: AdamW, ema: bool, hyper: Var) {
         let layout = self.fix_layout();
         let at = layout.iter().position(|&p| p == param).expect("every parameter has a place");
@@ -121,11 +124,18 @@ impl Recorder {
         let dtype = |part| if part == Part::Copy { DType::Bf16 } else { DType::F32 };
         let state = parts.into_iter().map(|part| self.node(shape, dtype(part), Place::Flat(part, at, at + 1)));
         let state: Vec<Var> = state.collect();
-        let Call { op, reads, writes } = &mut self.calls[call];
-        *op = Op::LinearDwAdamW { bias: writes.len() > 1, adamw, ema, copy };
-        reads.push(hyper);
-        let bias = writes.get(1).copied();
-        *writes = [self.params[param].var].into_iter().chain(state).chain(bias).collect();
+        let (op, last) = if let Op::EmbeddingGrad { vocab } = self.calls[call].op {
+            let ids = self.shape(self.calls[call].reads[0]).len();
+            let places = self.node(Shape::new(&[vocab as usize + ids]), DType::U32, Place::Work);
+            (Op::EmbeddingAdamW { vocab, adamw, ema, copy }, Some(places))
+        } else {
+            let bias = self.calls[call].writes.get(1).copied();
+            (Op::LinearDwAdamW { bias: bias.is_some(), adamw, ema, copy }, bias)
+        };
+        let call = &mut self.calls[call];
+        call.op = op;
+        call.reads.push(hyper);
+        call.writes = [self.params[param].var].into_iter().chain(state).chain(last).collect();
     }
 
     pub(crate) fn has_copies(&self) -> bool {

@@ -247,6 +247,7 @@ fn vjp(rec: &mut Recorder, call: &Call, dy: Var, second: Option<Var>) -> Vec<(Va
         | Op::SwiGluGrad
         | Op::LinearPacked { .. }
         | Op::LinearDwAdamW { .. }
+        | Op::EmbeddingAdamW { .. }
         | Op::LinearDw { .. }
         | Op::EmbeddingGrad { .. }
         | Op::LayerNormGrad { .. }

@@ -90,6 +90,7 @@ pub fn launches(inst: &Inst, machine: Machine) -> Result<Launches, Unsupported> 
         Op::SampleTokens { .. } => none,
         Op::GlobalNorm => none,
         Op::LinearDwAdamW { .. } => none,
+        Op::EmbeddingAdamW { .. } => none,
         Op::AdamW { .. } => none,
         Op::Muon(_) => none,
         Op::Ema => none,

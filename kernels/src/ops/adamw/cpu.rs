@@ -95,8 +95,9 @@ impl Sink for Tiles<'_> {
     }
 }
 
+/// A step on a piece of the state by its gradient.
 #[expect(clippy::too_many_arguments, reason = "the rule, the gradient and the state")]
-fn piece(
+pub(crate) fn piece(
     isa: Isa,
     adamw: AdamW,
     clip: f32,

@@ -22,5 +22,5 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use cpu::Tiles;
 pub use cpu::{State, step};
+pub(crate) use cpu::{Tiles, piece};

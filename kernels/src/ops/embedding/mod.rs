@@ -6,8 +6,10 @@
 //!
 //! Shapes: ids [..]; table, dtable [v, d]; y, dy [.., d]. The table and y, and dy, are f32 or bf16; dtable is f32.
 //! The gradient is dense: rows that no id names are zero. A task owns some columns of the table and adds in the order of
-//! the ids.
-//! Cost: a copy of 8 n d bytes; backward n d additions, 4 n d + 4 v d bytes.
+//! the ids. `step` hands it to the optimizer row by row instead: only rows that an id names have one, so none is written or read, and
+//! every bit is that of the dense gradient and AdamW after it. A task owns rows, and finds the positions of a row by a
+//! list through them.
+//! Cost: a copy of 8 n d bytes; backward n d additions, 4 n d + 4 v d bytes; `step` AdamW's, and 4 n d bytes.
 //!
 //! # Source
 //! Bengio et al. (2003), "A neural probabilistic language model", section 2 (the matrix C).
@@ -18,4 +20,4 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
-pub use cpu::{backward, forward};
+pub use cpu::{backward, forward, step};

@@ -1,6 +1,7 @@
 use super::reference;
-use crate::cases::{Host, both, check};
-use crate::op::Op;
+use crate::cases::{Host, both, check, run};
+use crate::isa::Isa;
+use crate::op::{AdamW, Hyper, Op};
 use crate::ops::add::differences::check_gradients;
 
 /// A sum over the rows of one id.
@@ -48,4 +49,45 @@ fn gradient_equals_finite_differences() {
     let (table, dy) = (Host::normal(&[vocab, d], 1).f64(), Host::normal(&[list.len(), d], 2).f64());
     let gradient = reference::backward(vocab, &list, &dy);
     check_gradients(&[table], &dy, &[gradient], |x| reference::forward(d, &list, &x[0]));
+}
+
+#[test]
+fn a_step_fused_with_its_gradient_has_the_bits_of_one_after_it() {
+    let adamw = AdamW { beta_1: 0.9, beta_2: 0.99, eps: 1e-8, weight_decay: 0.1 };
+    let mut hyper = vec![0.01; Hyper::LEN];
+    (hyper[Hyper::MAX_NORM], hyper[Hyper::CORRECTION_1], hyper[Hyper::CORRECTION_2]) = (f32::INFINITY, 1.5, 2.5);
+    let (hyper, one) = (Host::f32(&[Hyper::LEN], hyper), Host::f32(&[1], vec![1.0]));
+    // Rows wider than a chunk, tables of several tasks, ids beyond the table, one id everywhere.
+    let shapes: [(usize, usize, Vec<u32>); 6] = [
+        (1, 1, vec![0]),
+        (5, 7, vec![4, 0, 4, 4, 1]),
+        (3, 2500, vec![2, 9, 2, u32::MAX]),
+        (400, 330, ids(70, 450)),
+        (4, 24, vec![2; 300]),
+        (70_000, 1, ids(40, 70_000)),
+    ];
+    for (vocab, d, list) in shapes {
+        let state = [3, 4, 5, 6].map(|row| {
+            let positive = Host::normal(&[vocab, d], row).f64().iter().map(|x| x.abs() as f32).collect();
+            Host::f32(&[vocab, d], positive)
+        });
+        let n = list.len();
+        let id = Host::u32(&[1, n], list);
+        for (isa, half) in Isa::available().flat_map(|isa| [(isa, false), (isa, true)]) {
+            let dy = Host::normal(&[1, n, d], 1);
+            let dy = if half { dy.bf16() } else { dy };
+            let gradient = run(isa, 1, Op::EmbeddingGrad { vocab: vocab as u32 }, &[id.clone(), dy.clone()], &[]);
+            let gradient = Host::f32(&[vocab * d], gradient[0].iter().map(|&g| g as f32).collect());
+            for (ema, copy) in [(false, false), (true, false), (false, true), (true, true)] {
+                let state = &state[..if ema { 4 } else { 3 }];
+                let reads = [gradient.clone(), one.clone(), hyper.clone()];
+                let apart = run(isa, 1, Op::AdamW { adamw, ema, copy }, &reads, state);
+                let op = Op::EmbeddingAdamW { vocab: vocab as u32, adamw, ema, copy };
+                for threads in [1, 3] {
+                    let fused = run(isa, threads, op, &[id.clone(), dy.clone(), hyper.clone()], state);
+                    assert_eq!(fused[..apart.len()], apart, "{isa:?} half {half} ema {ema} copy {copy} {vocab} {d}");
+                }
+            }
+        }
+    }
 }
