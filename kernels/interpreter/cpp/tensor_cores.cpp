@@ -115,7 +115,7 @@ struct Operand {
   u32 start, leading, stride, width;  // bytes; the width is a row's of the pattern, 16 where there is none
   bool mn_major;
 
-  Operand(u64 descriptor, bool mn_major) : mn_major(mn_major) {
+  Operand(u64 descriptor, bool transposed) : mn_major(transposed) {
     const auto field = [descriptor](u32 bit) { return (u32)(descriptor >> bit & 0x3fff) << 4; };
     start = field(0), leading = field(16), stride = field(32);
     static constexpr u32 kWidths[4] = {16, 128, 64, 32};

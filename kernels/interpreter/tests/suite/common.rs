@@ -83,6 +83,19 @@ impl Map {
             unused: [0; 15],
         }
     }
+
+    /// Of `depth` matrices, moved `box_depth` at a time.
+    pub(crate) fn of(mut self, depth: u64, box_depth: u32, swizzle: u32) -> Self {
+        self.dims[2] = depth;
+        self.boxes[2] = box_depth;
+        self.swizzle = swizzle;
+        self
+    }
+
+    /// Of two matrices, moved one at a time.
+    pub(crate) fn of_two(self, swizzle: u32) -> Self {
+        self.of(2, 1, swizzle)
+    }
 }
 
 /// Small whole numbers in bf16: their products and sums are exact in f32.

@@ -2,4 +2,5 @@
 
 mod common;
 mod correct;
+mod descriptors;
 mod mistakes;
