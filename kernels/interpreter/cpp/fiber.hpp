@@ -24,6 +24,8 @@ class Stacks {
   static void* prepare(unsigned char* stack, void (*entry)());
 
  private:
+  void release();
+
   unsigned char* base_ = nullptr;
   size_t count_ = 0;
   std::vector<unsigned char*> free_;
