@@ -19,7 +19,6 @@ pub struct Unsupported {
 /// If the op has no kernel.
 pub fn launches(inst: &Inst, machine: Machine) -> Result<Launches, Unsupported> {
     let none = Err(Unsupported { op: inst.op.name() });
-    let _ = machine;
     // exhaustive: no wildcard arm
     match inst.op {
         Op::Add => none,
@@ -31,11 +30,13 @@ pub fn launches(inst: &Inst, machine: Machine) -> Result<Launches, Unsupported> 
         Op::ActivateGrad { .. } => none,
         Op::SwiGlu => none,
         Op::SwiGluGrad => none,
-        Op::Linear { .. } => none,
-        Op::LinearPacked { .. } => none,
-        Op::LinearInt8 { .. } => none,
-        Op::LinearDx => none,
-        Op::LinearDw { .. } => none,
+        Op::Linear { bias, activation } => Ok(ops::linear::cuda::forward(inst, machine, bias, activation)),
+        Op::LinearPacked { bias, activation, outputs } => {
+            Ok(ops::linear::cuda::packed(inst, machine, bias, activation, outputs))
+        }
+        Op::LinearInt8 { bias, activation } => Ok(ops::linear_int8::cuda::forward(inst, machine, bias, activation)),
+        Op::LinearDx => Ok(ops::linear::cuda::dx(inst, machine)),
+        Op::LinearDw { bias } => Ok(ops::linear::cuda::dw(inst, machine, bias)),
         Op::Embedding => none,
         Op::EmbeddingGrad { .. } => none,
         Op::LayerNorm { .. } => none,
@@ -89,10 +90,12 @@ pub fn launches(inst: &Inst, machine: Machine) -> Result<Launches, Unsupported> 
         Op::WishesGrad => none,
         Op::SampleTokens { .. } => none,
         Op::GlobalNorm => none,
-        Op::LinearDwAdamW { .. } => none,
+        Op::LinearDwAdamW { bias, adamw, ema, copy } => {
+            Ok(ops::linear::cuda::dw_adamw(inst, machine, (bias, ema, copy), adamw))
+        }
         Op::EmbeddingAdamW { .. } => none,
         Op::AdamW { .. } => none,
-        Op::Muon(_) => none,
+        Op::Muon(muon) => Ok(ops::muon::cuda::step(inst, machine, muon)),
         Op::Ema => none,
     }
 }

@@ -1,17 +1,30 @@
 //! Every file that a CUDA compiler is given, embedded: no toolkit and no folder is needed to run.
 
 use super::launch::Source;
+use crate::gemm::cuda as gemm;
 use crate::ops;
 
 /// The files of kernels.
-pub const SOURCES: &[&Source] =
-    &[&ops::attention::cuda::SOURCE, &ops::attention::cuda::BF16, &ops::attention::cuda::CACHED];
+pub const SOURCES: &[&Source] = &[
+    &gemm::JOIN,
+    &gemm::WARPS,
+    &gemm::GROUPS,
+    &gemm::SINGLE,
+    &ops::attention::cuda::SOURCE,
+    &ops::attention::cuda::BF16,
+    &ops::attention::cuda::CACHED,
+    &ops::linear_int8::cuda::SOURCE,
+    &ops::muon::cuda::SOURCE,
+];
 
 /// The headers that they include, by name.
 pub const HEADERS: &[(&str, &str)] = &[
+    ("activation.cuh", include_str!("../../include/activation.cuh")),
+    ("adamw.cuh", include_str!("../../include/adamw.cuh")),
     ("ampere.cuh", include_str!("../../include/ampere.cuh")),
     ("attention.cuh", include_str!("../../include/attention.cuh")),
     ("base.cuh", include_str!("../../include/base.cuh")),
+    ("finish.cuh", include_str!("../../include/finish.cuh")),
     ("hopper.cuh", include_str!("../../include/hopper.cuh")),
     ("philox.cuh", include_str!("../../include/philox.cuh")),
     ("reduce.cuh", include_str!("../../include/reduce.cuh")),

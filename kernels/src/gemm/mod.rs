@@ -10,6 +10,7 @@
 //! through the same tiles by their bits until a sink scales them ([`int8`]).
 
 mod ahead;
+pub(crate) mod cuda;
 #[cfg(all(test, target_arch = "x86_64", target_os = "linux", not(miri)))]
 mod emulator;
 mod factor;

@@ -15,6 +15,7 @@
 //! Goodfellow, Bengio & Courville (2016), "Deep learning", section 6.5.6 (the gradients of a matrix product).
 
 mod cpu;
+pub(crate) mod cuda;
 #[cfg(test)]
 pub(crate) mod reference;
 #[cfg(test)]

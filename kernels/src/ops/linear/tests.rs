@@ -1,5 +1,5 @@
 use super::reference;
-use crate::cases::{Host, check};
+use crate::cases::{BF16, Host, check};
 use crate::op::{Activation, Op};
 use crate::ops::activation::reference::derivative;
 use crate::ops::add::differences::check_gradients;
@@ -43,6 +43,58 @@ fn gradients_equal_reference() {
         let (dw, db) = reference::dw(o, i, &dy.f64(), &x.f64());
         check(Op::LinearDw { bias: false }, &[dy.clone(), x.clone()], &[], std::slice::from_ref(&dw), TOLERANCE);
         check(Op::LinearDw { bias: true }, &[dy, x], &[], &[dw, db], TOLERANCE);
+    }
+}
+
+/// In bf16, and with factors of both types: the weights, or x for their gradient, say what is multiplied.
+#[test]
+fn half_precision_equals_reference() {
+    let sizes: [(&[usize], usize, usize); 4] = [(&[1], 8, 8), (&[2, 33], 72, 40), (&[3], 7, 5), (&[2, 70], 136, 200)];
+    for (lead, i, o) in sizes {
+        let (x, w, b) = (Host::normal(&dims(lead, i), 1), Host::normal(&[o, i], 2), Host::normal(&[o], 3));
+        let dy = Host::normal(&dims(lead, o), 4);
+        let (x16, w16, dy16) = (x.bf16(), w.bf16(), dy.bf16());
+        for activation in [Activation::None, Activation::Gelu] {
+            let (y, u) = reference::forward(activation, i, &x16.f64(), &w16.f64(), Some(&b.f64()));
+            let truth = if activation == Activation::None { vec![y] } else { vec![y, u] };
+            let op = Op::Linear { bias: true, activation };
+            check(op, &[x16.clone(), w16.clone(), b.clone()], &[], &truth, BF16);
+            check(op, &[x.clone(), w16.clone(), b.clone()], &[], &truth, BF16);
+        }
+        let (y, _) = reference::forward(Activation::None, i, &x16.f64(), &w.f64(), None);
+        let op = Op::Linear { bias: false, activation: Activation::None };
+        check(op, &[x16.clone(), w.clone()], &[], &[y], TOLERANCE);
+        check(Op::LinearDx, &[dy16.clone(), w16.clone()], &[], &[reference::dx(o, &dy16.f64(), &w16.f64())], BF16);
+        let (dw, db) = reference::dw(o, i, &dy16.f64(), &x16.f64());
+        check(Op::LinearDw { bias: true }, &[dy16, x16], &[], &[dw, db], TOLERANCE);
+    }
+}
+
+#[test]
+fn a_fused_step_equals_the_algorithm() {
+    use crate::op::{AdamW, Hyper};
+    use crate::ops::{adamw, ema};
+    let adamw = AdamW { beta_1: 0.9, beta_2: 0.99, eps: 1e-8, weight_decay: 0.1 };
+    let mut hyper = vec![0.01; Hyper::LEN];
+    (hyper[Hyper::CORRECTION_1], hyper[Hyper::CORRECTION_2], hyper[Hyper::EMA_DECAY]) = (1.5, 2.5, 0.75);
+    // What clips a step of its own does not clip this one.
+    hyper[Hyper::MAX_NORM] = f32::INFINITY;
+    let hyper = Host::f32(&[Hyper::LEN], hyper);
+    for (n, o, i) in [(1, 1, 1), (9, 50, 97), (70, 136, 40), (40, 128, 128)] {
+        let state = [3, 4, 5, 6]
+            .map(|row| Host::f32(&[o * i], Host::normal(&[o * i], row).f64().iter().map(|x| x.abs() as f32).collect()));
+        for half in [false, true] {
+            let [dy, x] = [Host::normal(&[n, o], 1), Host::normal(&[n, i], 2)].map(|x| if half { x.bf16() } else { x });
+            let (g, db) = reference::dw(o, i, &dy.f64(), &x.f64());
+            let [mut param, mut m, mut v, mut average] = [0, 1, 2, 3].map(|i: usize| state[i].f64());
+            adamw::reference::step(adamw, &g, 1.0, &hyper.f64(), &mut param, &mut m, &mut v);
+            ema::reference::step(0.75, &param, &mut average);
+            let reads = [dy, x, hyper.clone()];
+            let op = |ema, copy| Op::LinearDwAdamW { bias: true, adamw, ema, copy };
+            let whole = vec![param.clone(), m.clone(), v.clone(), average, vec![], db.clone()];
+            check(op(true, true), &reads, &state, &whole, TOLERANCE);
+            check(op(false, false), &reads, &state[..3], &[param, m, v, db], TOLERANCE);
+        }
     }
 }
 

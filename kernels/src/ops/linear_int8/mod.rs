@@ -24,6 +24,7 @@
 //! Dettmers et al. (2022), "LLM.int8()", section 2 (row-wise activations, column-wise weights).
 
 mod cpu;
+pub(crate) mod cuda;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

@@ -19,6 +19,7 @@
 //! "Functions of matrices", chapter 8; Bernstein & Newhouse (2024), "Old optimizer, new norm".
 
 mod cpu;
+pub(crate) mod cuda;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]
