@@ -1,25 +1,20 @@
 //! What products on a GPU have of their own: every tile, edge and form, and sums in parts.
 
 use super::*;
-use crate::cases::{BF16, Host, emulated};
-use crate::cuda::launches;
+use crate::cases::{BF16, Host, instruction, interpret, run_on};
+use crate::cuda::{Emulated, launches};
 use crate::op::Op;
 use crate::ops::linear::reference;
-use crate::program::Inst;
-use crate::slots::slots;
-use galatea_tensor::{Region, Shape};
 
 /// The entries that an op launches.
 fn entries(machine: Machine, op: Op, reads: &[Host]) -> Vec<&'static str> {
-    let kinds: Vec<_> = reads.iter().map(|r| (r.shape, r.dtype())).collect();
-    let writes = slots(&op, &kinds).expect("an op's own operands");
-    let place = |(shape, dtype): (Shape, DType)| Slot { region: Region::Work, offset: 0, shape, dtype };
-    let inst = Inst {
-        op,
-        reads: kinds.into_iter().map(place).collect(),
-        writes: writes.into_iter().map(place).collect(),
-    };
+    let (inst, _) = instruction(op, reads);
     launches(&inst, machine).expect("a product has kernels").list.iter().map(|launch| launch.entry).collect()
+}
+
+/// What an op writes on a machine, its threads in the order of a schedule.
+fn emulated(machine: Machine, schedule: u64, op: Op, reads: &[Host], in_place: &[Host]) -> Vec<Vec<f64>> {
+    run_on(&mut Emulated::new(machine, interpret(schedule)), op, reads, in_place).unwrap_or_else(|e| panic!("{op:?}: {e}"))
 }
 
 /// Checks a product on a machine with so many processors that it takes the tile `suffix`, under several schedules.
