@@ -65,6 +65,17 @@ impl Host {
         Self::f32(dims, vec![f32::NAN; Shape::new(dims).len()])
     }
 
+    /// The first `n` rows of a matrix.
+    pub(crate) fn rows(&self, n: usize) -> Self {
+        let (dims, len) = ([n, self.shape.cols()], n * self.shape.cols());
+        match &self.data {
+            Data::F32(x) => Self::f32(&dims, x[..len].to_vec()),
+            Data::Bf16(x) => Self { shape: Shape::new(&dims), data: Data::Bf16(x[..len].to_vec()) },
+            Data::U32(x) => Self::u32(&dims, x[..len].to_vec()),
+            Data::I8(x) => Self::i8(&dims, x[..len].to_vec()),
+        }
+    }
+
     /// The numbers in f64, for the reference.
     pub(crate) fn f64(&self) -> Vec<f64> {
         match &self.data {
@@ -132,7 +143,7 @@ pub(crate) fn run_on<B: Backend>(
 }
 
 /// The op on tensors that lie one after another, and where the last ends.
-fn instruction(op: Op, reads: &[Host]) -> (Inst, usize) {
+pub(crate) fn instruction(op: Op, reads: &[Host]) -> (Inst, usize) {
     let kinds: Vec<_> = reads.iter().map(|r| (r.shape, r.dtype())).collect();
     let outputs = slots(&op, &kinds).unwrap_or_else(|e| panic!("{e}"));
     let mut end = 0;
@@ -266,7 +277,7 @@ mod launchable {
 }
 
 /// The interpreter as a driver.
-fn interpret(schedule: u64) -> impl FnMut(Call<'_>) -> Result<(), String> {
+pub(crate) fn interpret(schedule: u64) -> impl FnMut(Call<'_>) -> Result<(), String> {
     move |call| {
         let Call { entry, grid, block, shared, args, sizes, memory } = call;
         let extent = |o: &Operand| Extent { start: o.start, bytes: o.bytes, writable: o.writable };

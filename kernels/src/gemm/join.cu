@@ -5,7 +5,8 @@
 #include "finish.cuh"
 
 // parts [splits, m, n], added in order, then finished.
-extern "C" __global__ void __launch_bounds__(256) join_parts(const float* __restrict__ parts, u32 splits, u32 m, u32 n, FINISH_PARAMETERS) {
+extern "C" __global__ void __launch_bounds__(256)
+    join_parts(const float* __restrict__ parts, u32 splits, u32 m, u32 n, FINISH_PARAMETERS) {
   const Finish<true> finish = FINISH_OF(true, m, n);
   const u32 fours = (n + 3) / 4;
   const u64 unit = (u64)blockIdx.x * 256 + threadIdx.x, row = unit / fours;
@@ -28,8 +29,10 @@ __device__ __forceinline__ void convert(const X* x, Y* y, u64 len) {
   const u32 count = (u32)min(len - at, (u64)4);
   store_some(y + at, load_some(x + at, count, count == 4), count, count == 4);
 }
-extern "C" __global__ void __launch_bounds__(256) factor_to_bf16(const float* __restrict__ x, bf16* __restrict__ y, u64 len) { convert(x, y, len); }
-extern "C" __global__ void __launch_bounds__(256) factor_to_f32(const bf16* __restrict__ x, float* __restrict__ y, u64 len) { convert(x, y, len); }
+extern "C" __global__ void __launch_bounds__(256)
+    factor_to_bf16(const float* __restrict__ x, bf16* __restrict__ y, u64 len) { convert(x, y, len); }
+extern "C" __global__ void __launch_bounds__(256)
+    factor_to_f32(const bf16* __restrict__ x, float* __restrict__ y, u64 len) { convert(x, y, len); }
 
 // Row `blockIdx.y` of sums [chunks, n]: that of `each` rows of x [rows, n], 64 columns a block. Sixteen threads of a block
 // share a column, each with every sixteenth row; their sums are added in order.
@@ -59,5 +62,11 @@ __device__ __forceinline__ void column_sums(const X* x, float* sums, u32 rows, u
     store_some(sums + (u64)blockIdx.y * n + col, sum, n - col, whole);
   }
 }
-extern "C" __global__ void __launch_bounds__(256) column_sums_f32(const float* __restrict__ x, float* __restrict__ sums, u32 rows, u32 n, u32 each) { column_sums(x, sums, rows, n, each); }
-extern "C" __global__ void __launch_bounds__(256) column_sums_bf16(const bf16* __restrict__ x, float* __restrict__ sums, u32 rows, u32 n, u32 each) { column_sums(x, sums, rows, n, each); }
+extern "C" __global__ void __launch_bounds__(256)
+    column_sums_f32(const float* __restrict__ x, float* __restrict__ sums, u32 rows, u32 n, u32 each) {
+  column_sums(x, sums, rows, n, each);
+}
+extern "C" __global__ void __launch_bounds__(256)
+    column_sums_bf16(const bf16* __restrict__ x, float* __restrict__ sums, u32 rows, u32 n, u32 each) {
+  column_sums(x, sums, rows, n, each);
+}

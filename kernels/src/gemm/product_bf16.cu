@@ -180,24 +180,39 @@ struct Scaled {
 #define STEP(side, rows, stages, any) \
   multiply<Halves, side, rows, stages, true, true, any>(a, b, k, DESCEND_OF(m, n))
 
-extern "C" __global__ void __launch_bounds__(256, 2) product_bf16_nt_128(OPERANDS, FINISH_PARAMETERS) { PRODUCT(128, 32, 3, false, false, false); }
-extern "C" __global__ void __launch_bounds__(256, 2) product_bf16_nn_128(OPERANDS, FINISH_PARAMETERS) { PRODUCT(128, 32, 3, false, true, false); }
-extern "C" __global__ void __launch_bounds__(256, 2) product_bf16_tn_128(OPERANDS, FINISH_PARAMETERS) { PRODUCT(128, 32, 3, true, true, false); }
-extern "C" __global__ void __launch_bounds__(128, 4) product_bf16_nt_64(OPERANDS, FINISH_PARAMETERS) { PRODUCT(64, 16, 4, false, false, false); }
-extern "C" __global__ void __launch_bounds__(128, 4) product_bf16_nn_64(OPERANDS, FINISH_PARAMETERS) { PRODUCT(64, 16, 4, false, true, false); }
-extern "C" __global__ void __launch_bounds__(128, 4) product_bf16_tn_64(OPERANDS, FINISH_PARAMETERS) { PRODUCT(64, 16, 4, true, true, false); }
-extern "C" __global__ void __launch_bounds__(128, 4) product_bf16_nt_any(OPERANDS, FINISH_PARAMETERS) { PRODUCT(64, 16, 2, false, false, true); }
-extern "C" __global__ void __launch_bounds__(128, 4) product_bf16_nn_any(OPERANDS, FINISH_PARAMETERS) { PRODUCT(64, 16, 2, false, true, true); }
-extern "C" __global__ void __launch_bounds__(128, 4) product_bf16_tn_any(OPERANDS, FINISH_PARAMETERS) { PRODUCT(64, 16, 2, true, true, true); }
-extern "C" __global__ void __launch_bounds__(256, 2) product_bf16_step_128(OPERANDS, DESCEND_PARAMETERS) { STEP(128, 32, 3, false); }
-extern "C" __global__ void __launch_bounds__(128, 4) product_bf16_step_64(OPERANDS, DESCEND_PARAMETERS) { STEP(64, 16, 4, false); }
-extern "C" __global__ void __launch_bounds__(128, 4) product_bf16_step_any(OPERANDS, DESCEND_PARAMETERS) { STEP(64, 16, 2, true); }
+extern "C" __global__ void __launch_bounds__(256, 2)
+    product_bf16_nt_128(OPERANDS, FINISH_PARAMETERS) { PRODUCT(128, 32, 3, false, false, false); }
+extern "C" __global__ void __launch_bounds__(256, 2)
+    product_bf16_nn_128(OPERANDS, FINISH_PARAMETERS) { PRODUCT(128, 32, 3, false, true, false); }
+extern "C" __global__ void __launch_bounds__(256, 2)
+    product_bf16_tn_128(OPERANDS, FINISH_PARAMETERS) { PRODUCT(128, 32, 3, true, true, false); }
+extern "C" __global__ void __launch_bounds__(128, 4)
+    product_bf16_nt_64(OPERANDS, FINISH_PARAMETERS) { PRODUCT(64, 16, 4, false, false, false); }
+extern "C" __global__ void __launch_bounds__(128, 4)
+    product_bf16_nn_64(OPERANDS, FINISH_PARAMETERS) { PRODUCT(64, 16, 4, false, true, false); }
+extern "C" __global__ void __launch_bounds__(128, 4)
+    product_bf16_tn_64(OPERANDS, FINISH_PARAMETERS) { PRODUCT(64, 16, 4, true, true, false); }
+extern "C" __global__ void __launch_bounds__(128, 4)
+    product_bf16_nt_any(OPERANDS, FINISH_PARAMETERS) { PRODUCT(64, 16, 2, false, false, true); }
+extern "C" __global__ void __launch_bounds__(128, 4)
+    product_bf16_nn_any(OPERANDS, FINISH_PARAMETERS) { PRODUCT(64, 16, 2, false, true, true); }
+extern "C" __global__ void __launch_bounds__(128, 4)
+    product_bf16_tn_any(OPERANDS, FINISH_PARAMETERS) { PRODUCT(64, 16, 2, true, true, true); }
+extern "C" __global__ void __launch_bounds__(256, 2)
+    product_bf16_step_128(OPERANDS, DESCEND_PARAMETERS) { STEP(128, 32, 3, false); }
+extern "C" __global__ void __launch_bounds__(128, 4)
+    product_bf16_step_64(OPERANDS, DESCEND_PARAMETERS) { STEP(64, 16, 4, false); }
+extern "C" __global__ void __launch_bounds__(128, 4)
+    product_bf16_step_any(OPERANDS, DESCEND_PARAMETERS) { STEP(64, 16, 2, true); }
 
 #define BYTE_OPERANDS                                                                                              \
   const i8 *__restrict__ a, const i8 *__restrict__ b, const f32x2 *__restrict__ rows, const float *__restrict__ scales, \
       u32 m, u32 n, u32 k
 #define BYTE_PRODUCT(side, warp_rows, stages, any)                                    \
   multiply<Bytes, side, warp_rows, stages, false, false, any>(a, b, k, Scaled{FINISH_OF(true, m, n), rows, scales, m, n})
-extern "C" __global__ void __launch_bounds__(256, 2) product_int8_nt_128(BYTE_OPERANDS, FINISH_PARAMETERS) { BYTE_PRODUCT(128, 32, 3, false); }
-extern "C" __global__ void __launch_bounds__(128, 4) product_int8_nt_64(BYTE_OPERANDS, FINISH_PARAMETERS) { BYTE_PRODUCT(64, 16, 4, false); }
-extern "C" __global__ void __launch_bounds__(128, 4) product_int8_nt_any(BYTE_OPERANDS, FINISH_PARAMETERS) { BYTE_PRODUCT(64, 16, 2, true); }
+extern "C" __global__ void __launch_bounds__(256, 2)
+    product_int8_nt_128(BYTE_OPERANDS, FINISH_PARAMETERS) { BYTE_PRODUCT(128, 32, 3, false); }
+extern "C" __global__ void __launch_bounds__(128, 4)
+    product_int8_nt_64(BYTE_OPERANDS, FINISH_PARAMETERS) { BYTE_PRODUCT(64, 16, 4, false); }
+extern "C" __global__ void __launch_bounds__(128, 4)
+    product_int8_nt_any(BYTE_OPERANDS, FINISH_PARAMETERS) { BYTE_PRODUCT(64, 16, 2, true); }

@@ -154,15 +154,27 @@ __device__ __forceinline__ void multiply(const float* a, const float* b, u32 k, 
 #define PRODUCT(side, across_a, across_b, any) multiply<side, across_a, across_b, any>(a, b, k, FINISH_OF(!across_b, m, n))
 #define STEP(side, any) multiply<side, true, true, any>(a, b, k, DESCEND_OF(m, n))
 
-extern "C" __global__ void __launch_bounds__(256, 2) product_f32_nt_128(OPERANDS, FINISH_PARAMETERS) { PRODUCT(128, false, false, false); }
-extern "C" __global__ void __launch_bounds__(256, 2) product_f32_nn_128(OPERANDS, FINISH_PARAMETERS) { PRODUCT(128, false, true, false); }
-extern "C" __global__ void __launch_bounds__(256, 2) product_f32_tn_128(OPERANDS, FINISH_PARAMETERS) { PRODUCT(128, true, true, false); }
-extern "C" __global__ void __launch_bounds__(256, 3) product_f32_nt_64(OPERANDS, FINISH_PARAMETERS) { PRODUCT(64, false, false, false); }
-extern "C" __global__ void __launch_bounds__(256, 3) product_f32_nn_64(OPERANDS, FINISH_PARAMETERS) { PRODUCT(64, false, true, false); }
-extern "C" __global__ void __launch_bounds__(256, 3) product_f32_tn_64(OPERANDS, FINISH_PARAMETERS) { PRODUCT(64, true, true, false); }
-extern "C" __global__ void __launch_bounds__(256, 3) product_f32_nt_any(OPERANDS, FINISH_PARAMETERS) { PRODUCT(64, false, false, true); }
-extern "C" __global__ void __launch_bounds__(256, 3) product_f32_nn_any(OPERANDS, FINISH_PARAMETERS) { PRODUCT(64, false, true, true); }
-extern "C" __global__ void __launch_bounds__(256, 3) product_f32_tn_any(OPERANDS, FINISH_PARAMETERS) { PRODUCT(64, true, true, true); }
-extern "C" __global__ void __launch_bounds__(256, 2) product_f32_step_128(OPERANDS, DESCEND_PARAMETERS) { STEP(128, false); }
-extern "C" __global__ void __launch_bounds__(256, 3) product_f32_step_64(OPERANDS, DESCEND_PARAMETERS) { STEP(64, false); }
-extern "C" __global__ void __launch_bounds__(256, 3) product_f32_step_any(OPERANDS, DESCEND_PARAMETERS) { STEP(64, true); }
+extern "C" __global__ void __launch_bounds__(256, 2)
+    product_f32_nt_128(OPERANDS, FINISH_PARAMETERS) { PRODUCT(128, false, false, false); }
+extern "C" __global__ void __launch_bounds__(256, 2)
+    product_f32_nn_128(OPERANDS, FINISH_PARAMETERS) { PRODUCT(128, false, true, false); }
+extern "C" __global__ void __launch_bounds__(256, 2)
+    product_f32_tn_128(OPERANDS, FINISH_PARAMETERS) { PRODUCT(128, true, true, false); }
+extern "C" __global__ void __launch_bounds__(256, 3)
+    product_f32_nt_64(OPERANDS, FINISH_PARAMETERS) { PRODUCT(64, false, false, false); }
+extern "C" __global__ void __launch_bounds__(256, 3)
+    product_f32_nn_64(OPERANDS, FINISH_PARAMETERS) { PRODUCT(64, false, true, false); }
+extern "C" __global__ void __launch_bounds__(256, 3)
+    product_f32_tn_64(OPERANDS, FINISH_PARAMETERS) { PRODUCT(64, true, true, false); }
+extern "C" __global__ void __launch_bounds__(256, 3)
+    product_f32_nt_any(OPERANDS, FINISH_PARAMETERS) { PRODUCT(64, false, false, true); }
+extern "C" __global__ void __launch_bounds__(256, 3)
+    product_f32_nn_any(OPERANDS, FINISH_PARAMETERS) { PRODUCT(64, false, true, true); }
+extern "C" __global__ void __launch_bounds__(256, 3)
+    product_f32_tn_any(OPERANDS, FINISH_PARAMETERS) { PRODUCT(64, true, true, true); }
+extern "C" __global__ void __launch_bounds__(256, 2)
+    product_f32_step_128(OPERANDS, DESCEND_PARAMETERS) { STEP(128, false); }
+extern "C" __global__ void __launch_bounds__(256, 3)
+    product_f32_step_64(OPERANDS, DESCEND_PARAMETERS) { STEP(64, false); }
+extern "C" __global__ void __launch_bounds__(256, 3)
+    product_f32_step_any(OPERANDS, DESCEND_PARAMETERS) { STEP(64, true); }

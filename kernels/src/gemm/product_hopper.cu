@@ -129,17 +129,31 @@ __device__ __forceinline__ void multiply(const TensorMap* map_a, const TensorMap
   multiply<groups, cols, stages, across_a, across_b>(&a, &b, k, splits, FINISH_OF(!across_b, m, n))
 #define STEP(groups, cols, stages) multiply<groups, cols, stages, true, true>(&a, &b, k, splits, DESCEND_OF(m, n))
 
-extern "C" __global__ void __launch_bounds__(384, 1) product_hopper_nt_128x256(OPERANDS, FINISH_PARAMETERS) { PRODUCT(2, 256, 4, false, false); }
-extern "C" __global__ void __launch_bounds__(384, 1) product_hopper_nn_128x256(OPERANDS, FINISH_PARAMETERS) { PRODUCT(2, 256, 4, false, true); }
-extern "C" __global__ void __launch_bounds__(384, 1) product_hopper_tn_128x256(OPERANDS, FINISH_PARAMETERS) { PRODUCT(2, 256, 4, true, true); }
-extern "C" __global__ void __launch_bounds__(384, 1) product_hopper_nt_128x128(OPERANDS, FINISH_PARAMETERS) { PRODUCT(2, 128, 6, false, false); }
-extern "C" __global__ void __launch_bounds__(384, 1) product_hopper_nn_128x128(OPERANDS, FINISH_PARAMETERS) { PRODUCT(2, 128, 6, false, true); }
-extern "C" __global__ void __launch_bounds__(384, 1) product_hopper_tn_128x128(OPERANDS, FINISH_PARAMETERS) { PRODUCT(2, 128, 6, true, true); }
-extern "C" __global__ void __launch_bounds__(256, 2) product_hopper_nt_64x128(OPERANDS, FINISH_PARAMETERS) { PRODUCT(1, 128, 4, false, false); }
-extern "C" __global__ void __launch_bounds__(256, 2) product_hopper_nn_64x128(OPERANDS, FINISH_PARAMETERS) { PRODUCT(1, 128, 4, false, true); }
-extern "C" __global__ void __launch_bounds__(256, 2) product_hopper_tn_64x128(OPERANDS, FINISH_PARAMETERS) { PRODUCT(1, 128, 4, true, true); }
-extern "C" __global__ void __launch_bounds__(256, 2) product_hopper_nt_64x64(OPERANDS, FINISH_PARAMETERS) { PRODUCT(1, 64, 4, false, false); }
-extern "C" __global__ void __launch_bounds__(256, 2) product_hopper_nn_64x64(OPERANDS, FINISH_PARAMETERS) { PRODUCT(1, 64, 4, false, true); }
-extern "C" __global__ void __launch_bounds__(256, 2) product_hopper_tn_64x64(OPERANDS, FINISH_PARAMETERS) { PRODUCT(1, 64, 4, true, true); }
-extern "C" __global__ void __launch_bounds__(384, 1) product_hopper_step_128x128(OPERANDS, DESCEND_PARAMETERS) { STEP(2, 128, 6); }
-extern "C" __global__ void __launch_bounds__(256, 2) product_hopper_step_64x64(OPERANDS, DESCEND_PARAMETERS) { STEP(1, 64, 4); }
+extern "C" __global__ void __launch_bounds__(384, 1)
+    product_hopper_nt_128x256(OPERANDS, FINISH_PARAMETERS) { PRODUCT(2, 256, 4, false, false); }
+extern "C" __global__ void __launch_bounds__(384, 1)
+    product_hopper_nn_128x256(OPERANDS, FINISH_PARAMETERS) { PRODUCT(2, 256, 4, false, true); }
+extern "C" __global__ void __launch_bounds__(384, 1)
+    product_hopper_tn_128x256(OPERANDS, FINISH_PARAMETERS) { PRODUCT(2, 256, 4, true, true); }
+extern "C" __global__ void __launch_bounds__(384, 1)
+    product_hopper_nt_128x128(OPERANDS, FINISH_PARAMETERS) { PRODUCT(2, 128, 6, false, false); }
+extern "C" __global__ void __launch_bounds__(384, 1)
+    product_hopper_nn_128x128(OPERANDS, FINISH_PARAMETERS) { PRODUCT(2, 128, 6, false, true); }
+extern "C" __global__ void __launch_bounds__(384, 1)
+    product_hopper_tn_128x128(OPERANDS, FINISH_PARAMETERS) { PRODUCT(2, 128, 6, true, true); }
+extern "C" __global__ void __launch_bounds__(256, 2)
+    product_hopper_nt_64x128(OPERANDS, FINISH_PARAMETERS) { PRODUCT(1, 128, 4, false, false); }
+extern "C" __global__ void __launch_bounds__(256, 2)
+    product_hopper_nn_64x128(OPERANDS, FINISH_PARAMETERS) { PRODUCT(1, 128, 4, false, true); }
+extern "C" __global__ void __launch_bounds__(256, 2)
+    product_hopper_tn_64x128(OPERANDS, FINISH_PARAMETERS) { PRODUCT(1, 128, 4, true, true); }
+extern "C" __global__ void __launch_bounds__(256, 2)
+    product_hopper_nt_64x64(OPERANDS, FINISH_PARAMETERS) { PRODUCT(1, 64, 4, false, false); }
+extern "C" __global__ void __launch_bounds__(256, 2)
+    product_hopper_nn_64x64(OPERANDS, FINISH_PARAMETERS) { PRODUCT(1, 64, 4, false, true); }
+extern "C" __global__ void __launch_bounds__(256, 2)
+    product_hopper_tn_64x64(OPERANDS, FINISH_PARAMETERS) { PRODUCT(1, 64, 4, true, true); }
+extern "C" __global__ void __launch_bounds__(384, 1)
+    product_hopper_step_128x128(OPERANDS, DESCEND_PARAMETERS) { STEP(2, 128, 6); }
+extern "C" __global__ void __launch_bounds__(256, 2)
+    product_hopper_step_64x64(OPERANDS, DESCEND_PARAMETERS) { STEP(1, 64, 4); }

@@ -14,7 +14,8 @@ fn entries(machine: Machine, op: Op, reads: &[Host]) -> Vec<&'static str> {
 
 /// What an op writes on a machine, its threads in the order of a schedule.
 fn emulated(machine: Machine, schedule: u64, op: Op, reads: &[Host], in_place: &[Host]) -> Vec<Vec<f64>> {
-    run_on(&mut Emulated::new(machine, interpret(schedule)), op, reads, in_place).unwrap_or_else(|e| panic!("{op:?}: {e}"))
+    run_on(&mut Emulated::new(machine, interpret(schedule)), op, reads, in_place)
+        .unwrap_or_else(|e| panic!("{op:?}: {e}"))
 }
 
 /// Checks a product on a machine with so many processors that it takes the tile `suffix`, under several schedules.

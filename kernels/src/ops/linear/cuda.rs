@@ -17,7 +17,8 @@ pub(crate) fn forward(inst: &Inst, machine: Machine, bias: bool, activation: Act
     };
     let shape = (x.shape.rows(), w.shape.dim(0), w.shape.dim(1));
     let (a, b) = (Matrix::from(x), Matrix::from(w));
-    let product = Product { form: Form::Nt, shape, dtype: b.dtype, a, b, end: End::Finish(finish), split: false, count: 1 };
+    let product =
+        Product { form: Form::Nt, shape, dtype: b.dtype, a, b, end: End::Finish(finish), split: false, count: 1 };
     planned(product, machine)
 }
 
@@ -27,7 +28,8 @@ pub(crate) fn packed(inst: &Inst, machine: Machine, bias: bool, activation: Acti
     let finish = Finish { bias: bias.then(|| inst.reads[2].into()), activation, ..Finish::plain(y) };
     let shape = (x.shape.rows(), o as usize, x.shape.cols());
     let (a, b) = (Matrix::from(x), Matrix { place: inst.reads[1].into(), dtype: DType::Bf16 });
-    let product = Product { form: Form::Nt, shape, dtype: b.dtype, a, b, end: End::Finish(finish), split: false, count: 1 };
+    let product =
+        Product { form: Form::Nt, shape, dtype: b.dtype, a, b, end: End::Finish(finish), split: false, count: 1 };
     planned(product, machine)
 }
 
@@ -45,12 +47,7 @@ pub(crate) fn dw(inst: &Inst, machine: Machine, bias: bool) -> Launches {
 }
 
 /// dw, which moves the weights and is stored nowhere; and db.
-pub(crate) fn dw_adamw(
-    inst: &Inst,
-    machine: Machine,
-    (bias, ema, copy): (bool, bool, bool),
-    adamw: AdamW,
-) -> Launches {
+pub(crate) fn dw_adamw(inst: &Inst, machine: Machine, (bias, ema, copy): (bool, bool, bool), adamw: AdamW) -> Launches {
     let mut next = 3..;
     let mut take = |asked: bool| if asked { next.next().map(|i| Place::from(inst.writes[i])) } else { None };
     let (ema, copy, db) = (take(ema), take(copy), take(bias));
@@ -63,8 +60,10 @@ fn gradient(inst: &Inst, machine: Machine, end: End, db: Option<Place>) -> Launc
     let (dy, x) = (inst.reads[0], inst.reads[1]);
     let (n, o, i) = (dy.shape.rows(), dy.shape.cols(), x.shape.cols());
     let (a, b) = (Matrix::from(dy), Matrix::from(x));
-    let mut plan =
-        planned(Product { form: Form::Tn, shape: (o, i, n), dtype: b.dtype, a, b, end, split: true, count: 1 }, machine);
+    let mut plan = planned(
+        Product { form: Form::Tn, shape: (o, i, n), dtype: b.dtype, a, b, end, split: true, count: 1 },
+        machine,
+    );
     if let Some(db) = db {
         column_sums(machine, a, (n, o), db, &mut plan);
     }

@@ -12,10 +12,7 @@ pub(crate) const SOURCE: Source =
 
 /// y = act(scale_n scale_o sum a q + b).
 pub(crate) fn forward(inst: &Inst, machine: Machine, bias: bool, activation: Activation) -> Launches {
-    let ([x, q, scales], [y, a, rows]) = (
-        [0, 1, 2].map(|i| inst.reads[i]),
-        [0, 1, 2].map(|i| inst.writes[i]),
-    );
+    let ([x, q, scales], [y, a, rows]) = ([0, 1, 2].map(|i| inst.reads[i]), [0, 1, 2].map(|i| inst.writes[i]));
     let (n, i, o) = (x.shape.rows(), x.shape.cols(), q.shape.dim(0));
     let entry = if x.dtype == DType::Bf16 { "quantise_bf16" } else { "quantise_f32" };
     let grid = [n.div_ceil(8) as u32, 1, 1];

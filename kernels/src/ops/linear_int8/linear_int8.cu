@@ -50,5 +50,11 @@ __device__ __forceinline__ void quantise(const X* x, i8* a, f32x2* rows, u32 n, 
   if (lane == 0) rows[row] = {zero ? (finite ? 0.f : __uint_as_float(0x7fffffffu)) : scale, (float)sum};
 }
 
-extern "C" __global__ void __launch_bounds__(256) quantise_f32(const float* __restrict__ x, i8* __restrict__ a, f32x2* __restrict__ rows, u32 n, u32 width) { quantise(x, a, rows, n, width); }
-extern "C" __global__ void __launch_bounds__(256) quantise_bf16(const bf16* __restrict__ x, i8* __restrict__ a, f32x2* __restrict__ rows, u32 n, u32 width) { quantise(x, a, rows, n, width); }
+extern "C" __global__ void __launch_bounds__(256)
+    quantise_f32(const float* __restrict__ x, i8* __restrict__ a, f32x2* __restrict__ rows, u32 n, u32 width) {
+  quantise(x, a, rows, n, width);
+}
+extern "C" __global__ void __launch_bounds__(256)
+    quantise_bf16(const bf16* __restrict__ x, i8* __restrict__ a, f32x2* __restrict__ rows, u32 n, u32 width) {
+  quantise(x, a, rows, n, width);
+}

@@ -9,7 +9,9 @@
 constexpr u32 THREADS = 256;
 
 // momentum = mu momentum + clip g; x = clip g + mu momentum; squares [n, chunks] of x.
-extern "C" __global__ void __launch_bounds__(256) muon_advance(const float* __restrict__ g, const float* __restrict__ norm, const float* __restrict__ hyper, float* momentum, float* __restrict__ x, float* __restrict__ squares, u64 len, u64 each, float mu) {
+extern "C" __global__ void __launch_bounds__(256)
+    muon_advance(const float* __restrict__ g, const float* __restrict__ norm, const float* __restrict__ hyper,
+        float* momentum, float* __restrict__ x, float* __restrict__ squares, u64 len, u64 each, float mu) {
   STATIC_SHARED(float, scratch, 32);
   const float clip = clip_of(hyper[HYPER_MAX_NORM], norm[0]);
   const u64 first = blockIdx.x * each, last = min(first + each, len), base = blockIdx.y * len;
@@ -25,7 +27,8 @@ extern "C" __global__ void __launch_bounds__(256) muon_advance(const float* __re
 }
 
 // x = x / (|x| + tiny) for every matrix, |x|^2 from the `chunks` sums of the launch before.
-extern "C" __global__ void __launch_bounds__(256) muon_scale(const float* __restrict__ squares, u32 chunks, float* x, u64 len, u64 each, float tiny) {
+extern "C" __global__ void __launch_bounds__(256)
+    muon_scale(const float* __restrict__ squares, u32 chunks, float* x, u64 len, u64 each, float tiny) {
   STATIC_SHARED(float, scratch, 32);
   float sum = 0.f;
   for (u32 i = threadIdx.x; i < chunks; i += THREADS) sum += squares[blockIdx.y * chunks + i];
@@ -35,7 +38,9 @@ extern "C" __global__ void __launch_bounds__(256) muon_scale(const float* __rest
 }
 
 // param = param - lr (decay param + scale factor), all matrices at once.
-extern "C" __global__ void __launch_bounds__(256) muon_apply(const float* __restrict__ factor, const float* __restrict__ hyper, float* param, u64 len, float decay, float scale) {
+extern "C" __global__ void __launch_bounds__(256)
+    muon_apply(const float* __restrict__ factor, const float* __restrict__ hyper, float* param, u64 len,
+        float decay, float scale) {
   const u64 i = (u64)blockIdx.x * THREADS + threadIdx.x;
   if (i >= len) return;
   const float lr = hyper[HYPER_MUON_LR], p = param[i];
