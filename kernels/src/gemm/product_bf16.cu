@@ -109,12 +109,14 @@ __device__ __forceinline__ void multiply(const typename Kind::Elem* a, const typ
 
   A left_side(a, row0, first * A::DEPTH, m, k);
   B right_side(b, col0, first * A::DEPTH, n, k);
+  u32 filled = 0, used = 0;
   const auto load = [&](u32 step) {
     if (step < last) {
-      unsigned char* at = ring + (step - first) % STAGES * (A::BYTES + B::BYTES);
+      unsigned char* at = ring + filled * (A::BYTES + B::BYTES);
       left_side.load(at);
       right_side.load(at + A::BYTES);
     }
+    if (++filled == STAGES) filled = 0;
     cp_commit();
   };
   typename Kind::Sum sums[BLOCKS][8][4] = {};
@@ -124,19 +126,23 @@ __device__ __forceinline__ void multiply(const typename Kind::Elem* a, const typ
     // This step's bytes are there for all, and all have read the stage that is filled next.
     __syncthreads();
     load(step + STAGES - 1);
-    unsigned char* at = ring + (step - first) % STAGES * (A::BYTES + B::BYTES);
+    unsigned char* at = ring + used * (A::BYTES + B::BYTES);
+    if (++used == STAGES) used = 0;
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-      u32 left[BLOCKS][4], right[4][4];
+      u32 left[BLOCKS][4];
 #pragma unroll
       for (int i = 0; i < BLOCKS; i++) A::left(left[i], at, warp_row + i * 16, half);
 #pragma unroll
-      for (int j = 0; j < 4; j++) B::right(right[j], at + A::BYTES, warp_col + j * 16, half);
+      for (int j = 0; j < 8; j += 2) {
+        u32 right[4];
+        B::right(right, at + A::BYTES, warp_col + j * 8, half);
 #pragma unroll
-      for (int i = 0; i < BLOCKS; i++)
-#pragma unroll
-        for (int j = 0; j < 8; j++)
-          Kind::multiply(sums[i][j], left[i], right[j >> 1][(j & 1) * 2], right[j >> 1][(j & 1) * 2 + 1]);
+        for (int i = 0; i < BLOCKS; i++) {
+          Kind::multiply(sums[i][j], left[i], right[0], right[1]);
+          Kind::multiply(sums[i][j + 1], left[i], right[2], right[3]);
+        }
+      }
     }
   }
   // The ring becomes the warps' stages.

@@ -48,11 +48,12 @@ struct Tile {
   static __device__ __forceinline__ int index(int t, int i) {
     return ACROSS ? t * 4 + i / 4 * 64 + i % 4 : t + 16 * i;
   }
-  // Four k of all that thread `t` holds.
-  static __device__ __forceinline__ void read(float (&x)[PER][4], const float* tile, int t, int k) {
+  // K of k of all that thread `t` holds.
+  template <int K>
+  static __device__ __forceinline__ void read(float (&x)[PER][K], const float* tile, int t, int k) {
     if constexpr (ACROSS) {
 #pragma unroll
-      for (int kk = 0; kk < 4; kk++)
+      for (int kk = 0; kk < K; kk++)
 #pragma unroll
         for (int i = 0; i < PER; i += 4) {
           const f32x4 four = load4(tile + (k + kk) * PITCH + index(t, i));
@@ -62,17 +63,23 @@ struct Tile {
     } else {
 #pragma unroll
       for (int i = 0; i < PER; i++) {
-        const f32x4 four = load4(tile + index(t, i) * PITCH + k);
+        const float* at = tile + index(t, i) * PITCH + k;
+        if constexpr (K == 4) {
+          const f32x4 four = load4(at);
 #pragma unroll
-        for (int kk = 0; kk < 4; kk++) x[i][kk] = four.v[kk];
+          for (int kk = 0; kk < 4; kk++) x[i][kk] = four.v[kk];
+        } else {
+          const f32x2 two = *reinterpret_cast<const f32x2*>(at);
+          x[i][0] = two.lo, x[i][1] = two.hi;
+        }
       }
     }
   }
   // f(k, i, value) for the same, the values of four k of one i or of all i of one k at a time; k ascends for each i.
-  template <class F>
+  template <int K, class F>
   static __device__ __forceinline__ void each(const float* tile, int t, int k, const F& f) {
 #pragma unroll
-    for (int o = 0; o < (ACROSS ? 4 : PER); o++) {
+    for (int o = 0; o < (ACROSS ? K : PER); o++) {
 #pragma unroll
       for (int i = 0; i < (ACROSS ? PER : 4); i += 4) {
         const f32x4 four = load4(ACROSS ? tile + (k + o) * PITCH + index(t, i) : tile + index(t, o) * PITCH + k);
@@ -87,7 +94,8 @@ template <int SIDE, bool ACROSS_A, bool ACROSS_B, bool ANY, class End>
 __device__ __forceinline__ void multiply(const float* a, const float* b, u32 k, const End& whole) {
   using A = Tile<SIDE, ACROSS_A, ANY>;
   using B = Tile<SIDE, ACROSS_B, ANY>;
-  constexpr int PER = SIDE / 16;
+  // How many k at once: fours of A beside a row of B would not fit the registers.
+  constexpr int PER = SIDE / 16, K = ACROSS_B && !ACROSS_A ? 2 : 4;
   DYN_SHARED(float, ring);
   const u32 m = whole.m, n = whole.n, steps = (k + DEPTH - 1) / DEPTH;
   const u32 each = (steps + gridDim.y - 1) / gridDim.y, first = blockIdx.y * each, last = min(first + each, steps);
@@ -117,10 +125,10 @@ __device__ __forceinline__ void multiply(const float* a, const float* b, u32 k, 
     const float* at = ring + (step - first) % STAGES * (A::FLOATS + B::FLOATS);
     // Rolled: unrolled, the next fours would be fetched into registers that 8 x 8 sums have not left.
 #pragma unroll 1
-    for (int kk = 0; kk < DEPTH; kk += 4) {
-      float left[PER][4];
+    for (int kk = 0; kk < DEPTH; kk += K) {
+      float left[PER][K];
       A::read(left, at, ty, kk);
-      B::each(at + A::FLOATS, tx, kk, [&](int e, int j, float right) {
+      B::template each<K>(at + A::FLOATS, tx, kk, [&](int e, int j, float right) {
 #pragma unroll
         for (int i = 0; i < PER; i++) sums[i][j] = __fmaf_rn(left[i][e], right, sums[i][j]);
       });
