@@ -69,9 +69,11 @@ pub fn launches(inst: &Inst, machine: Machine) -> Result<Launches, Unsupported> 
         Op::TokenWeight { .. } => none,
         Op::CrossEntropy { .. } => none,
         Op::CrossEntropyGrad { .. } => none,
-        Op::LinearCrossEntropy { .. } => none,
-        Op::LinearCrossEntropyGrad { .. } => none,
-        Op::LinearSample { .. } => none,
+        Op::LinearCrossEntropy { bias, forbid } => Ok(ops::head::cuda::forward(inst, bias, forbid)),
+        Op::LinearCrossEntropyGrad { bias, forbid } => Ok(ops::head::cuda::backward(inst, machine, bias, forbid)),
+        Op::LinearSample { bias, stream, temperature, forbid } => {
+            Ok(ops::head::cuda::sample(inst, bias, (stream, temperature), forbid))
+        }
         Op::Divergence { .. } => none,
         Op::DivergenceGrad { .. } => none,
         Op::PosteriorKl { .. } => none,

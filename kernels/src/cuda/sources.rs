@@ -13,6 +13,7 @@ pub const SOURCES: &[&Source] = &[
     &ops::attention::cuda::SOURCE,
     &ops::attention::cuda::BF16,
     &ops::attention::cuda::CACHED,
+    &ops::head::cuda::SOURCE,
     &ops::linear_int8::cuda::SOURCE,
     &ops::muon::cuda::SOURCE,
 ];

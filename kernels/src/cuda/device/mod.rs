@@ -140,6 +140,36 @@ impl Cuda {
         self.stream.synchronize().map_err(CudaError::lost)
     }
 
+    /// Milliseconds of every one of `runs` runs, by the device's own clock, after `warm_up` that do not count.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn time(
+        &mut self,
+        memory: &mut CudaMemory,
+        program: &Program,
+        warm_up: usize,
+        runs: usize,
+    ) -> Result<Vec<f64>, CudaError> {
+        let timing = || self.context.new_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT));
+        let events = (0..=runs).map(|_| timing()).collect::<Result<Vec<_>, _>>();
+        let events = events.map_err(CudaError::driver("making an event"))?;
+        (0..warm_up).try_for_each(|_| self.run(memory, program))?;
+        for (i, event) in events.iter().enumerate() {
+            event.record(&self.stream).map_err(CudaError::driver("recording an event"))?;
+            if i < runs {
+                self.run(memory, program)?;
+            }
+        }
+        self.synchronize()?;
+        let between = |pair: &[cudarc::driver::CudaEvent]| pair[0].elapsed_ms(&pair[1]).map(f64::from);
+        events
+            .windows(2)
+            .map(between)
+            .collect::<Result<_, _>>()
+            .map_err(CudaError::driver("reading the device's clock"))
+    }
+
     /// The function of a launch, loaded at its first use.
     fn function(&mut self, index: usize, inst: &Inst, launch: &Launch) -> Result<CudaFunction, CudaError> {
         let (op, entry, source) = (inst.op.name(), launch.entry, launch.source);

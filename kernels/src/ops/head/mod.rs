@@ -23,6 +23,7 @@
 //! Milakov & Gimelshein (2018), "Online normalizer calculation for softmax"; Wijmans et al. (2024), "Cut your losses in
 //! large-vocabulary language models"; for the draw see `sample_tokens`.
 
+pub(crate) mod cuda;
 mod parts;
 mod rows;
 mod sample;

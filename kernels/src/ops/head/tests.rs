@@ -1,4 +1,4 @@
-use crate::cases::{Host, both, check, run};
+use crate::cases::{Host, both, check, emulated, run};
 use crate::isa::Isa;
 use crate::op::{Activation, Op};
 use crate::ops::cross_entropy::reference as cross_entropy;
@@ -97,6 +97,15 @@ fn draws_equal_those_of_the_logits_in_memory() {
                 let [first, second, ..] = block(1 | 2 << 32, 9, 3, i as u32, 0);
                 sample_tokens::row(&u[i * v..][..v], f64::from(temperature), column, unit_f64([first, second]))
             };
+            let expected = (0..n).map(|i| if flags[i] == 0 { (0, 0.0, 0.0) } else { truth(i) });
+            let (mut ids, mut log_ps, mut entropies) = (Vec::new(), Vec::new(), Vec::new());
+            for (id, log_p, entropy) in expected {
+                ids.push(id as f64);
+                log_ps.push(log_p);
+                entropies.push(entropy);
+            }
+            // An id that is off by one is off by more than this.
+            emulated(op, &reads, &[], &[ids, log_ps, entropies], 1e-6);
             for isa in Isa::available() {
                 let found = run(isa, 2, op, &reads, &[]);
                 for i in 0..n {
