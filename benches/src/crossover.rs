@@ -12,7 +12,7 @@
 use crate::Machine;
 use crate::decode::Decoding;
 use crate::row::rounded;
-use crate::seed::{Sampling, decided};
+use crate::seed::{Sampling, cpu, decided};
 use crate::stats::Spread;
 use galatea_autograd::DType;
 use galatea_kernels::Isa;
@@ -222,7 +222,7 @@ pub fn measure(settings: &Settings, say: &mut dyn FnMut(&str)) -> Result<Crossov
         drop(decoding);
         for &len in &lens {
             say(&format!("diffusion: batch {batch}, {len} tokens"));
-            let mut sampling = Sampling::new([batch, len, 1], dtype, threads, None)?;
+            let mut sampling = Sampling::new([batch, len, 1], dtype, cpu(threads), None)?;
             let backbone = Sampling::backbone_launches([batch, len], dtype)?;
             let mut floor_of = |masked: usize| {
                 let launches = Sampling::step_launches(&backbone, batch * masked, dtype);

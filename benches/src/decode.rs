@@ -1,14 +1,14 @@
 //! The autoregressive twin of the sampling work: the same backbone read from left to right, one token a step.
 
-use crate::seed::{MASK, SEED, VOCAB, WIDTH, beside_weights, encoder, head, recorder, session, table};
+use crate::seed::{MASK, SEED, VOCAB, WIDTH, beside_weights, cpu, encoder, head, recorder, session, table};
 use crate::{Launch, launches};
 use galatea_autograd::{DType, Recorder, Session, Var};
-use galatea_kernels::{Cost, Cpu, Op};
+use galatea_kernels::{Cost, Device, Op};
 use galatea_models::{Decoder, Encoder};
 
 /// Texts that grow by one drawn token a step, with their keys and values kept.
 pub struct Decoding {
-    session: Session<Cpu>,
+    session: Session<Device>,
     ids: Var,
     past: Var,
     drawn: Var,
@@ -32,7 +32,7 @@ impl Decoding {
     pub fn new([batch, capacity]: [usize; 2], dtype: DType, threads: usize) -> Result<Self, String> {
         let mut rec = recorder(dtype)?;
         let Recorded { ids, past, live, drawn } = Self::record(&mut rec, batch, capacity)?;
-        let mut session = session(rec.finish(&[drawn]), threads, None)?;
+        let mut session = session(rec.finish(&[drawn]), cpu(threads), None)?;
         session.write(live, &vec![1u32; batch]).expect("an upload in memory");
         Ok(Self { session, ids, past, drawn, batch, capacity, key: 0 })
     }

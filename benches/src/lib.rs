@@ -4,6 +4,8 @@
 
 pub mod crossover;
 pub mod decode;
+#[cfg(feature = "cuda")]
+pub mod gpu;
 mod machine;
 pub mod row;
 pub mod seed;

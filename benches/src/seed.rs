@@ -5,7 +5,7 @@
 
 use crate::{Launch, launches};
 use galatea_autograd::{AdamW, DType, Hyper, Init, Optimizer, Part, Plan, Recorder, Session, Update, Var};
-use galatea_kernels::{Cost, Cpu, Isa};
+use galatea_kernels::{Cost, Cpu, Device, Isa};
 use galatea_models::weights::{Origin, Weights, export, load};
 use galatea_models::{Encoder, Nonlinearity, Norm, NormPlace, Positions, TimeInput};
 use galatea_random::Philox;
@@ -81,9 +81,14 @@ pub(crate) fn head(rec: &mut Recorder) -> (Var, Var) {
     (weight, rec.param("lm_head.bias", &[VOCAB], Init::Zeros))
 }
 
+/// The CPU with so many threads.
+pub fn cpu(threads: usize) -> Device {
+    Device::Cpu(Cpu::with(threads, Isa::detect()))
+}
+
 /// A session with the parameters in a file, or drawn.
-pub(crate) fn session(plan: Plan, threads: usize, weights: Option<&Path>) -> Result<Session<Cpu>, String> {
-    let mut session = Session::new(Cpu::with(threads, Isa::detect()), plan).map_err(|e| e.to_string())?;
+pub(crate) fn session(plan: Plan, device: Device, weights: Option<&Path>) -> Result<Session<Device>, String> {
+    let mut session = Session::new(device, plan).map_err(|e| e.to_string())?;
     if let Some(path) = weights {
         let set = load(&mut session, Part::Value, path, "", Origin::Own).map_err(|e| e.to_string())?;
         set.map_err(|e| e.to_string())?;
@@ -95,7 +100,7 @@ pub(crate) fn session(plan: Plan, threads: usize, weights: Option<&Path>) -> Res
 
 /// The seed's training step: embed, add noise of a random level, predict it, reverse, AdamW.
 pub struct Training {
-    session: Session<Cpu>,
+    session: Session<Device>,
     level: Var,
     loss: Var,
     batch: usize,
@@ -107,13 +112,13 @@ impl Training {
     ///
     /// # Errors
     /// If the type is not computed in, or there is not enough memory.
-    pub fn new(batch: usize, len: usize, dtype: DType, threads: usize) -> Result<Self, String> {
+    pub fn new(batch: usize, len: usize, dtype: DType, device: Device) -> Result<Self, String> {
         let mut rec = trainer(dtype)?;
         head(&mut rec);
         let (plan, loss) = Self::record(rec, batch, len);
         let input = |name: &str| plan.input(name).expect("recorded above");
         let (ids, level, hyper) = (input("ids"), input("level"), input("hyper"));
-        let mut session = session(plan, threads, None)?;
+        let mut session = session(plan, device, None)?;
         let mut rng = Philox::new(SEED, 1, 0, 0);
         let tokens: Vec<u32> = (0..batch * len).map(|_| rng.below(MASK as usize) as u32).collect();
         session.write(ids, &tokens).expect("an upload in memory");
@@ -169,7 +174,7 @@ impl Training {
 
 /// Masked sampling: every position begins as the mask, and every step decides its share, the most confident first.
 pub struct Sampling {
-    session: Session<Cpu>,
+    session: Session<Device>,
     canvas: Var,
     masked: Var,
     drawn: Var,
@@ -188,7 +193,7 @@ impl Sampling {
     pub fn new(
         [batch, len, steps]: [usize; 3],
         dtype: DType,
-        threads: usize,
+        device: Device,
         weights: Option<&Path>,
     ) -> Result<Self, String> {
         if steps == 0 || steps > len {
@@ -196,7 +201,7 @@ impl Sampling {
         }
         let mut rec = recorder(dtype)?;
         let (canvas, masked, drawn, log_p) = Self::record(&mut rec, batch, len);
-        let session = session(rec.finish(&[drawn, log_p]), threads, weights)?;
+        let session = session(rec.finish(&[drawn, log_p]), device, weights)?;
         Ok(Self { session, canvas, masked, drawn, log_p, batch, len, steps, key: 0 })
     }
 

@@ -1,7 +1,7 @@
 //! The works that are compared with other programs, each named by one line.
 
 use crate::decode::Decoding;
-use crate::seed::{LEN, Sampling, Training};
+use crate::seed::{LEN, Sampling, Training, cpu};
 use crate::{Launch, normals};
 use galatea_autograd::DType;
 use galatea_kernels::cpu::Cores;
@@ -112,11 +112,11 @@ impl Work {
     pub fn set_up(self, threads: usize) -> Result<Run, String> {
         match self {
             Work::Step { batch, len, dtype } => {
-                let mut training = Training::new(batch, len, dtype, threads)?;
+                let mut training = Training::new(batch, len, dtype, cpu(threads))?;
                 Ok(timed(move || training.run()))
             }
             Work::Sample { batch, len, steps, dtype } => {
-                let mut sampling = Sampling::new([batch, len, steps], dtype, threads, None)?;
+                let mut sampling = Sampling::new([batch, len, steps], dtype, cpu(threads), None)?;
                 Ok(timed(move || {
                     std::hint::black_box(sampling.run());
                 }))

@@ -31,6 +31,7 @@ usage: cargo xtask <command>
   bench crossover [FLAG]...      diffusion against autoregression, by length, steps and batch: a table and a plot
         --dtype f32 | bf16 --threads N --lens L,.. --steps S,.. --batches B,.. --json
   bench orders [FLAG]...         every order of deciding positions with a perfect network: a table and a plot
+  bench --gpu [FLAG]...          the kernels and works on a GPU, beside their floors and PyTorch: --help says more
   bench peers                    the same works in PyTorch, candle and burn, where they are installed
         --rounds N --threads N   how often each runs in turn (9), on how many threads (all)
         --only TEXT --peer NAME  the works whose name contains TEXT; torch, candle or burn alone

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use galatea_autograd::DType;
 use galatea_benches::crossover::{self, Settings};
 use galatea_benches::row::{Row, peak_rss_mib};
-use galatea_benches::seed::{LEN, Sampling};
+use galatea_benches::seed::{LEN, Sampling, cpu};
 use galatea_benches::work::{self, Run, Work};
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
@@ -89,6 +89,24 @@ enum Command {
         #[arg(long, default_value_t = 2, value_parser = positive)]
         budget: usize,
         /// The default, and there is no other: one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// The kernels and the works on a GPU, each beside its floor, and in PyTorch where a python has it.
+    ///
+    /// This program needs nothing else on that machine but the driver, and NVRTC or cubins (`cargo xtask kernels build`).
+    #[cfg(feature = "cuda")]
+    Gpu {
+        /// Rows whose names contain this.
+        #[arg(long, default_value = "")]
+        only: String,
+        /// Runs that are timed.
+        #[arg(long, default_value_t = 30, value_parser = positive)]
+        runs: usize,
+        /// A python with PyTorch for the same rows; none is needed.
+        #[arg(long, value_name = "PYTHON")]
+        torch: Option<PathBuf>,
+        /// One JSON object on standard output; the rows go to standard error.
         #[arg(long)]
         json: bool,
     },
@@ -178,17 +196,59 @@ fn run(command: Command) -> Result<(), String> {
             println!("{}", serde_json::to_string(&found).map_err(|e| e.to_string())?);
             Ok(())
         }
+        #[cfg(feature = "cuda")]
+        Command::Gpu { only, runs, torch, json } => gpu(&only, runs, torch.as_deref(), json),
         Command::Serve { threads } => {
             serve(threads);
             Ok(())
         }
-        Command::Save { file } => Sampling::new([1, LEN, 1], DType::F32, all_threads(), None)?.save(&file),
+        Command::Save { file } => Sampling::new([1, LEN, 1], DType::F32, cpu(all_threads()), None)?.save(&file),
         Command::First { file, dtype, threads } => {
-            let (position, token) = Sampling::new([1, LEN, LEN], dtype, threads, Some(&file))?.first();
+            let (position, token) = Sampling::new([1, LEN, LEN], dtype, cpu(threads), Some(&file))?.first();
             println!(r#"{{"position":{position},"token":{token}}}"#);
             Ok(())
         }
     }
+}
+
+/// Our rows, then PyTorch's with the ratio to ours.
+#[cfg(feature = "cuda")]
+fn gpu(only: &str, runs: usize, torch: Option<&std::path::Path>, json: bool) -> Result<(), String> {
+    let mut say = |line: &str| if json { eprintln!("{line}") } else { println!("{line}") };
+    let report = galatea_benches::gpu::measure(only, runs, &mut say)?;
+    let copy = report.ceilings.copy / 1e9;
+    say(&format!(
+        "{}: {copy:.0} GB/s; products are held against {:.0} TFLOP/s",
+        report.device,
+        report.ceilings.bf16 / 1e12
+    ));
+    let peers = torch.map(|python| peer(python, only, runs)).transpose()?.unwrap_or_default();
+    for peer in &peers {
+        let (name, ms) = (peer["name"].as_str().unwrap_or_default(), peer["median_ms"].as_f64().unwrap_or(f64::NAN));
+        let ours = report.rows.iter().find(|row| row.name == name.trim_end_matches(" compiled"));
+        let ratio = ours.map(|row| format!(", {:.2} times ours", ms / row.median_ms)).unwrap_or_default();
+        say(&format!("PyTorch {name:<36} median {ms:>9.4} ms{ratio}"));
+    }
+    if json {
+        let mut report = serde_json::to_value(&report).map_err(|e| e.to_string())?;
+        report["torch"] = peers.into();
+        println!("{report}");
+    }
+    Ok(())
+}
+
+/// The rows of gpu.py, which this program carries.
+#[cfg(feature = "cuda")]
+fn peer(python: &std::path::Path, only: &str, runs: usize) -> Result<Vec<serde_json::Value>, String> {
+    let script = include_str!("../../peers/torch/gpu.py");
+    let mut command = std::process::Command::new(python);
+    command.args(["-c", script, &runs.to_string(), only]).stderr(std::process::Stdio::inherit());
+    let output = command.output().map_err(|e| format!("{}: {e}", python.display()))?;
+    if !output.status.success() {
+        return Err(format!("{}: PyTorch's rows failed; see above", python.display()));
+    }
+    let lines = String::from_utf8_lossy(&output.stdout);
+    lines.lines().map(|line| serde_json::from_str(line).map_err(|e| format!("{line}: {e}"))).collect()
 }
 
 fn measure(work: Work, common: &Common) -> Result<(), String> {

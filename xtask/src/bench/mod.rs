@@ -22,6 +22,7 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<Outcome> {
             Ok(Outcome::Passed)
         }
         Some((first, _)) if matches!(first.as_str(), "step" | "sample" | "decode") => row::run(root, arguments),
+        Some((first, rest)) if first == "--gpu" => row::gpu(root, rest),
         Some((first, rest)) if first == "crossover" => crossover::run(root, rest),
         Some((first, rest)) if first == "orders" => orders::run(root, rest),
         Some((first, rest)) if first == "peers" => match peers::Options::parse(rest) {

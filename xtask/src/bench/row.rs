@@ -8,8 +8,16 @@ use std::process::Command;
 
 /// Hands `arguments` to the program, whose output is all that standard output gets.
 pub(super) fn run(root: &Path, arguments: &[String]) -> Result<Outcome> {
-    let mut command = Command::new(build(root)?);
-    let status = command.args(arguments).status().with_context(|| format!("could not start {command:?}"))?;
+    start(Command::new(build(root)?).args(arguments))
+}
+
+/// The rows of a GPU: the same program, built with its backend.
+pub(super) fn gpu(root: &Path, arguments: &[String]) -> Result<Outcome> {
+    start(Command::new(build_with(root, &["--features", "cuda"])?).arg("gpu").args(arguments))
+}
+
+fn start(command: &mut Command) -> Result<Outcome> {
+    let status = command.status().with_context(|| format!("could not start {command:?}"))?;
     Ok(match status.code() {
         Some(0) => Outcome::Passed,
         Some(2) => Outcome::Refused,
@@ -19,7 +27,12 @@ pub(super) fn run(root: &Path, arguments: &[String]) -> Result<Outcome> {
 
 /// Builds the program and says where it is.
 pub(super) fn build(root: &Path) -> Result<PathBuf> {
-    let arguments = ["build", "--quiet", "--release", "--package", "galatea-benches", "--bin", "row"];
+    build_with(root, &[])
+}
+
+fn build_with(root: &Path, features: &[&str]) -> Result<PathBuf> {
+    let package = ["build", "--quiet", "--release", "--package", "galatea-benches", "--bin", "row"];
+    let arguments: Vec<&str> = package.into_iter().chain(features.iter().copied()).collect();
     anyhow::ensure!(process::succeeds(process::cargo(root, &arguments))?, "galatea-benches does not build; see above");
     Ok(process::target(root)?.join("release").join(format!("row{}", std::env::consts::EXE_SUFFIX)))
 }
