@@ -51,6 +51,10 @@ impl Findings {
                 let numbers: Vec<u32> = numbers.iter().map_while(|number| number.parse().ok()).collect();
                 let [registers, stack, stores, loads, shared, _barriers] = numbers[..] else { return false };
                 let key = Key { arch: arch.into(), source: source.into(), entry: entry.into() };
+                // A launch names its kernel alone.
+                if let Some(other) = self.found.keys().find(|key| key.entry == entry && key.source != source) {
+                    self.complaints.push(format!("{key}: {} has a kernel of the same name", other.source));
+                }
                 self.found.insert(key, Use { registers, stack, spills: stores + loads, shared });
             }
             ["warning", name, arch, text] => self.complaints.push(format!("{name} on {arch}: {text}")),
@@ -184,6 +188,14 @@ error\thead\tsm_80\thead.cu(1): error: a\\nb
             row.starts_with("norm.norm_f32") && row.contains("32 + 1024") && row.contains("40, 20 spilled"),
             "{row}"
         );
+    }
+
+    #[test]
+    fn two_kernels_of_one_name_are_a_complaint() {
+        let mut findings = findings();
+        assert!(findings.read("kernel\tother\tsm_90a\tnorm_f32\t8\t0\t0\t0\t0\t0"));
+        let complaint = findings.complaints.last().expect("a complaint");
+        assert_eq!(complaint, "other.norm_f32 on sm_90a: norm has a kernel of the same name");
     }
 
     #[test]
