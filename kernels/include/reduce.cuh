@@ -31,3 +31,15 @@ __device__ __forceinline__ float block_max(float v, float* scratch) {
   __syncthreads();
   return warp_max(lane < warps ? scratch[lane] : -F32_INF);
 }
+
+// The same in f64, for sums of many rows: `scratch` is 32 doubles.
+__device__ __forceinline__ double block_sum(double v, double* scratch) {
+  const u32 lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
+  for (int o = 16; o > 0; o >>= 1) v += __shfl_xor_sync(FULL_WARP, v, o);
+  __syncthreads();
+  if (lane == 0) scratch[warp] = v;
+  __syncthreads();
+  v = lane < warps ? scratch[lane] : 0.;
+  for (int o = 16; o > 0; o >>= 1) v += __shfl_xor_sync(FULL_WARP, v, o);
+  return v;
+}

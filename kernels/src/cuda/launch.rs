@@ -185,6 +185,12 @@ impl Launch {
         self
     }
 
+    /// With a null pointer.
+    pub fn null(mut self) -> Self {
+        self.args.push(Arg::Null);
+        self
+    }
+
     /// With a 32-bit number (sizes that fit, flags, ids).
     pub fn u32(mut self, x: impl TryInto<u32>) -> Self {
         self.args.push(Arg::U32(x.try_into().unwrap_or_else(|_| panic!("{}: a size beyond u32", self.entry))));
@@ -217,6 +223,15 @@ pub struct Launches {
     pub list: Vec<Launch>,
     /// Bytes of scratch memory, worthless after the instruction.
     pub scratch: usize,
+}
+
+impl Launches {
+    /// Room for so many more bytes of scratch memory: where it begins.
+    pub fn reserve(&mut self, bytes: usize) -> usize {
+        let at = self.scratch.next_multiple_of(256);
+        self.scratch = at + bytes;
+        at
+    }
 }
 
 impl From<Launch> for Launches {

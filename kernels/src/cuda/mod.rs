@@ -10,6 +10,7 @@ mod code;
 #[cfg(feature = "cuda")]
 mod device;
 mod emulated;
+pub(crate) mod grid;
 mod launch;
 mod plan;
 mod sources;

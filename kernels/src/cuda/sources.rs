@@ -2,20 +2,48 @@
 
 use super::launch::Source;
 use crate::gemm::cuda as gemm;
-use crate::ops;
+use crate::{columns, norm, ops};
 
 /// The files of kernels.
 pub const SOURCES: &[&Source] = &[
-    &gemm::JOIN,
-    &gemm::WARPS,
+    &columns::cuda::SOURCE,
     &gemm::GROUPS,
+    &gemm::JOIN,
     &gemm::SINGLE,
-    &ops::attention::cuda::SOURCE,
+    &gemm::WARPS,
+    &norm::cuda::SOURCE,
+    &ops::activation::cuda::SOURCE,
+    &ops::adamw::cuda::SOURCE,
+    &ops::add::cuda::SOURCE,
+    &ops::add_rows::cuda::SOURCE,
     &ops::attention::cuda::BF16,
     &ops::attention::cuda::CACHED,
+    &ops::attention::cuda::SOURCE,
+    &ops::cast::cuda::SOURCE,
+    &ops::corrupt_gaussian::cuda::SOURCE,
+    &ops::corrupt_tokens::cuda::SOURCE,
+    &ops::cross_entropy::cuda::SOURCE,
+    &ops::distances::cuda::SOURCE,
+    &ops::divergence::cuda::SOURCE,
+    &ops::dropout::cuda::SOURCE,
+    &ops::ema::cuda::SOURCE,
+    &ops::embedding::cuda::SOURCE,
+    &ops::global_norm::cuda::SOURCE,
     &ops::head::cuda::SOURCE,
     &ops::linear_int8::cuda::SOURCE,
+    &ops::modulate::cuda::SOURCE,
     &ops::muon::cuda::SOURCE,
+    &ops::qk_norm::cuda::SOURCE,
+    &ops::rotary::cuda::SOURCE,
+    &ops::sample_tokens::cuda::SOURCE,
+    &ops::scale_rows::cuda::SOURCE,
+    &ops::softmax::cuda::SOURCE,
+    &ops::squared_error::cuda::SOURCE,
+    &ops::swiglu::cuda::SOURCE,
+    &ops::time_features::cuda::SOURCE,
+    &ops::token_weight::cuda::SOURCE,
+    &ops::unit_rows::cuda::SOURCE,
+    &ops::wishes::cuda::SOURCE,
 ];
 
 /// The headers that they include, by name.
@@ -25,10 +53,16 @@ pub const HEADERS: &[(&str, &str)] = &[
     ("ampere.cuh", include_str!("../../include/ampere.cuh")),
     ("attention.cuh", include_str!("../../include/attention.cuh")),
     ("base.cuh", include_str!("../../include/base.cuh")),
+    ("classes.cuh", include_str!("../../include/classes.cuh")),
+    ("columns.cuh", include_str!("../../include/columns.cuh")),
+    ("draws.cuh", include_str!("../../include/draws.cuh")),
     ("finish.cuh", include_str!("../../include/finish.cuh")),
     ("hopper.cuh", include_str!("../../include/hopper.cuh")),
+    ("logits.cuh", include_str!("../../include/logits.cuh")),
     ("philox.cuh", include_str!("../../include/philox.cuh")),
     ("reduce.cuh", include_str!("../../include/reduce.cuh")),
+    ("row.cuh", include_str!("../../include/row.cuh")),
+    ("vec.cuh", include_str!("../../include/vec.cuh")),
     ("wgmma.cuh", include_str!("../../include/wgmma.cuh")),
 ];
 

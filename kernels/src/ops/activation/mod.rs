@@ -14,6 +14,7 @@
 //! "Sigmoid-weighted linear units", section 2.
 
 mod cpu;
+pub(crate) mod cuda;
 #[cfg(test)]
 pub(crate) mod reference;
 #[cfg(test)]

@@ -17,6 +17,7 @@
 //! Loshchilov & Hutter (2019), "Decoupled weight decay regularization", algorithm 2, with the decay multiplied by lr.
 
 mod cpu;
+pub(crate) mod cuda;
 #[cfg(test)]
 pub(crate) mod reference;
 #[cfg(test)]

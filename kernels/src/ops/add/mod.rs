@@ -11,6 +11,7 @@
 //! The residual connections of He et al. (2016), "Deep residual learning for image recognition", equation 1.
 
 mod cpu;
+pub(crate) mod cuda;
 #[cfg(test)]
 pub(crate) mod differences;
 #[cfg(test)]

@@ -15,6 +15,7 @@
 //! sublayer); Xiong et al. (2020), "On layer normalization in the transformer architecture", section 3 (pre-norm).
 
 mod cpu;
+pub(crate) mod cuda;
 #[cfg(test)]
 mod tests;
 

@@ -72,7 +72,7 @@ fn backward(
 fn kernels_equal_reference() {
     let round = |x: Host, half: bool| if half { x.bf16() } else { x };
     let rng = Host::u32(&[4], RNG.to_vec());
-    for dims in [&[1, 1][..], &[7], &[3, 33], &[2, 3, 129], &[150, 130]] {
+    for dims in [&[1, 1][..], &[7], &[3, 33], &[2, 3, 129], &[150, 130], &[2, 1300]] {
         let d = dims[dims.len() - 1];
         let (g, b) = (Host::normal(&[d], 2), Host::normal(&[d], 3));
         for ((norm, gain, bias, dropout), half) in FORMS.into_iter().flat_map(|form| [(form, false), (form, true)]) {

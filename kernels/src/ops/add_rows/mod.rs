@@ -14,6 +14,7 @@
 //! Vaswani et al. (2017), "Attention is all you need", section 3.5 (positions are added to the embeddings).
 
 mod cpu;
+pub(crate) mod cuda;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

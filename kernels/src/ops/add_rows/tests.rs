@@ -22,7 +22,9 @@ fn rows(over: Rows, b: usize, l: usize) -> usize {
 #[test]
 fn kernels_equal_reference() {
     for over in [Rows::Positions, Rows::Batch] {
-        for (b, l, d) in [(1, 1, 1), (1, 5, 3), (4, 1, 7), (3, 5, 33), (2, 200, 130), (200, 2, 65), (40, 9, 100)] {
+        for (b, l, d) in
+            [(1, 1, 1), (1, 5, 3), (4, 1, 7), (3, 5, 33), (2, 200, 130), (200, 2, 65), (40, 9, 100), (1, 1100, 5)]
+        {
             let r = table(over, (b, l, d));
             for ([x, half], tolerance) in both([Host::normal(&[b, l, d], 1), r.clone()], TOLERANCE) {
                 // A table of positions is a parameter, which stays in f32.

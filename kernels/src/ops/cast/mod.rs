@@ -11,6 +11,7 @@
 //! Kalamkar et al. (2019), "A study of bfloat16 for deep learning training", section 2.
 
 mod cpu;
+pub(crate) mod cuda;
 #[cfg(test)]
 mod tests;
 

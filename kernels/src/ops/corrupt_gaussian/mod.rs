@@ -13,6 +13,7 @@
 //! Ho, Jain, Abbeel (2020), "Denoising diffusion probabilistic models", equation 4.
 
 mod cpu;
+pub(crate) mod cuda;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

@@ -17,6 +17,7 @@
 //! section 3.3 (the hybrid).
 
 mod cpu;
+pub(crate) mod cuda;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

@@ -20,6 +20,7 @@
 //! al. (2024), "Simple and effective masked diffusion language models", equation 10.
 
 mod cpu;
+pub(crate) mod cuda;
 #[cfg(test)]
 pub(crate) mod reference;
 #[cfg(test)]

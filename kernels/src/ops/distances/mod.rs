@@ -13,6 +13,7 @@
 //! Li et al. (2022), "Diffusion-LM", logits mode 2 of its code (`transformer_model2.py`, `get_logits`).
 
 mod cpu;
+pub(crate) mod cuda;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

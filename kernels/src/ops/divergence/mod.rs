@@ -36,6 +36,7 @@
 
 mod classes;
 mod cpu;
+pub(crate) mod cuda;
 mod exp;
 #[cfg(test)]
 mod reference;

@@ -14,6 +14,13 @@ pub fn forward<X: Real>(cores: &Cores, p: f32, stream: u32, d: usize, x: &[X], r
     });
 }
 
+/// The least word that keeps its element where zero has probability `p`, and what it is scaled by.
+pub(crate) fn law(p: f32) -> (u32, f32) {
+    // A word's uniform number is (word / 2^9 + 1/2) / 2^23: it reaches p from this integer on, exactly.
+    let least = (f64::from(p) * 8_388_608.0 - 0.5).ceil().max(0.0) as u32;
+    (least << 9, 1.0 / (1.0 - p))
+}
+
 /// The mask of one run: a function of the row and the element.
 #[derive(Clone, Copy)]
 pub(crate) struct Mask {
@@ -26,9 +33,8 @@ pub(crate) struct Mask {
 impl Mask {
     /// Zero with probability `p`.
     pub(crate) fn new(p: f32, stream: u32, rng: &[u32]) -> Self {
-        // A word's uniform number is (word / 2^9 + 1/2) / 2^23: it reaches p from this integer on, exactly.
-        let least = (f64::from(p) * 8_388_608.0 - 0.5).ceil().max(0.0) as u32;
-        Self { key: Key::new(rng, stream), least: least << 9, scale: 1.0 / (1.0 - p) }
+        let (least, scale) = law(p);
+        Self { key: Key::new(rng, stream), least, scale }
     }
 
     /// The least word that keeps its element.

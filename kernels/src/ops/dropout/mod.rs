@@ -13,10 +13,11 @@
 //! form that scales at training time.
 
 mod cpu;
+pub(crate) mod cuda;
 #[cfg(test)]
 pub(crate) mod reference;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use cpu::Mask;
 pub use cpu::forward;
+pub(crate) use cpu::{Mask, law};

@@ -13,6 +13,7 @@
 //! Jain, Abbeel (2020), appendix B.
 
 mod cpu;
+pub(crate) mod cuda;
 #[cfg(test)]
 pub(crate) mod reference;
 #[cfg(test)]

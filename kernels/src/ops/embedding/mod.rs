@@ -15,6 +15,7 @@
 //! Bengio et al. (2003), "A neural probabilistic language model", section 2 (the matrix C).
 
 mod cpu;
+pub(crate) mod cuda;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

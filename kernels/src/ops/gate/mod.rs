@@ -13,6 +13,7 @@
 //! Peebles & Xie (2023), "Scalable diffusion models with transformers", section 3.2 (adaLN-zero).
 
 mod cpu;
+pub(crate) mod cuda;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

@@ -15,6 +15,7 @@
 //! Ba, Kiros & Hinton (2016), "Layer normalization", equation 4.
 
 mod cpu;
+pub(crate) mod cuda;
 #[cfg(test)]
 pub(crate) mod reference;
 #[cfg(test)]

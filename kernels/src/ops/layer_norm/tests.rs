@@ -33,6 +33,16 @@ fn compare(dims: &[usize], x: &Host, dy: &Host, tolerance: f64) {
     }
 }
 
+/// Rows of a block, in registers and beyond them, in whole vectors and not.
+#[test]
+fn long_rows_equal_reference() {
+    for dims in [[3, 1028], [5, 261], [2, 2051], [2, 8200]] {
+        for ([x, dy], tolerance) in both([1, 4].map(|row| Host::normal(&dims, row)), TOLERANCE) {
+            compare(&dims, &x, &dy, tolerance);
+        }
+    }
+}
+
 #[test]
 fn kernels_equal_reference() {
     for dims in [&[1][..], &[1, 1], &[7], &[3, 33], &[2, 5, 64], &[2, 3, 129], &[150, 130]] {

@@ -14,6 +14,7 @@
 //! Peebles & Xie (2023), "Scalable diffusion models with transformers", section 3.2.
 
 mod cpu;
+pub(crate) mod cuda;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

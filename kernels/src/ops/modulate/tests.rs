@@ -12,9 +12,14 @@ fn chunk(index: usize, of: usize) -> Chunk {
 
 #[test]
 fn kernels_equal_reference() {
-    for (b, l, d, shift, scale, of) in
-        [(1, 1, 1, 0, 1, 2), (2, 3, 7, 1, 0, 2), (3, 1, 33, 3, 4, 6), (1, 200, 20, 5, 1, 6), (4, 48, 128, 0, 1, 6)]
-    {
+    for (b, l, d, shift, scale, of) in [
+        (1, 1, 1, 0, 1, 2),
+        (2, 3, 7, 1, 0, 2),
+        (3, 1, 33, 3, 4, 6),
+        (1, 200, 20, 5, 1, 6),
+        (4, 48, 128, 0, 1, 6),
+        (1, 1100, 8, 1, 2, 3),
+    ] {
         let [x, dy] = [1, 2].map(|row| Host::normal(&[b, l, d], row));
         for ([x, m, dy], tolerance) in both([x, Host::normal(&[b, of * d], 3), dy], TOLERANCE) {
             let y = reference::forward(shift, scale, of, l, d, &x.f64(), &m.f64());

@@ -15,6 +15,7 @@
 //! et al. (2023), "Scaling vision transformers to 22 billion parameters", section 2; with learned gains as in Qwen3 (2025).
 
 mod cpu;
+pub(crate) mod cuda;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

@@ -37,6 +37,9 @@ fn kernels_equal_reference() {
         (2, 9, 8, 2, 20),
         (1, 40, 6, 3, 64),
         (4, 300, 4, 2, 16),
+        // More than a warp for a head, and more than a block holds.
+        (1, 5, 2, 1, 260),
+        (1, 2, 1, 1, 2056),
     ] {
         let dims = [b, l, (heads + 2 * kv_heads) as usize * d_head];
         for ([qkv, dy], tolerance) in both([1, 2].map(|row| Host::normal(&dims, row)), TOLERANCE) {

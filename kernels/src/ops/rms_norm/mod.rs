@@ -13,6 +13,7 @@
 //! Zhang & Sennrich (2019), "Root mean square layer normalization", equation 4.
 
 mod cpu;
+pub(crate) mod cuda;
 #[cfg(test)]
 pub(crate) mod reference;
 #[cfg(test)]

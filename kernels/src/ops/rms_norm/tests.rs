@@ -37,6 +37,16 @@ fn kernels_equal_reference() {
     }
 }
 
+/// Rows of a block, in registers and beyond them, in whole vectors and not.
+#[test]
+fn long_rows_equal_reference() {
+    for dims in [[3, 1028], [5, 261], [2, 2051], [2, 8200]] {
+        for ([x, dy], tolerance) in both([1, 4].map(|row| Host::normal(&dims, row)), TOLERANCE) {
+            compare(&dims, &x, &dy, tolerance);
+        }
+    }
+}
+
 #[test]
 fn large_and_zero_rows_are_finite() {
     let large: Vec<f32> = Host::normal(&[2, 40], 1).f64().iter().map(|&x| 1e15 * x as f32).collect();

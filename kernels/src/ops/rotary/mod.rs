@@ -16,6 +16,7 @@
 //! + k) of GPT-NeoX.
 
 mod cpu;
+pub(crate) mod cuda;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

@@ -16,6 +16,7 @@
 //! diffusion models are secretly time-agnostic masked models and exploit inaccurate categorical sampling".
 
 mod cpu;
+pub(crate) mod cuda;
 #[cfg(test)]
 pub(crate) mod reference;
 #[cfg(test)]

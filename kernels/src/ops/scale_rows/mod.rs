@@ -12,6 +12,7 @@
 //! (2023), "Likelihood-based diffusion language models", section 3 (a noise schedule that is learned through z).
 
 mod cpu;
+pub(crate) mod cuda;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

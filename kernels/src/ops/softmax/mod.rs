@@ -12,6 +12,7 @@
 //! under the predicted tokens).
 
 mod cpu;
+pub(crate) mod cuda;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

@@ -11,6 +11,7 @@
 //! Shazeer (2020), "GLU variants improve transformer", equation 6 (the bilinear half without bias).
 
 mod cpu;
+pub(crate) mod cuda;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

@@ -13,6 +13,7 @@
 //! Dhariwal & Nichol (2021), "Diffusion models beat GANs" (code: `timestep_embedding`).
 
 mod cpu;
+pub(crate) mod cuda;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

@@ -13,6 +13,7 @@
 //! (2025), "Generalized interpolating discrete diffusion", proposition 3.4 (a weight a class).
 
 mod cpu;
+pub(crate) mod cuda;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

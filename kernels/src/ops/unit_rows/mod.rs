@@ -12,6 +12,7 @@
 //! Hashimoto (2023), "Likelihood-based diffusion language models", section 3.
 
 mod cpu;
+pub(crate) mod cuda;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Rows of layer norm and RMS norm: the second is the first with a mean of zero.
 
+pub(crate) mod cuda;
+
 use crate::columns::sum_rows;
 use crate::cpu::Cores;
 use crate::isa::multiversion;

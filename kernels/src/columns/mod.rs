@@ -1,5 +1,7 @@
 //! Sums of rows, column by column: gradients of what a batch shares.
 
+pub(crate) mod cuda;
+
 use crate::cpu::Cores;
 use crate::isa::multiversion;
 use crate::real::Real;
