@@ -54,7 +54,7 @@ void Block::touch(u32 offset, u32 bytes, bool write, u32 from) {
 
 // Beside what the launch names, a thread has its stack, its arguments and its indices, and the program its constants.
 void Block::touch_outside(const void* at, size_t bytes, bool write, const Where& where) {
-  if (memory.touch(at, bytes, write, where) || stacks_.holds(at)) return;
+  if (stacks_.holds(at) || memory.touch(at, bytes, write, where)) return;  // the stack first: it is touched most
   for (size_t i = 0; i < count_; i++) {
     if ((size_t)((const u8*)at - (const u8*)args_[i]) < sizes_[i]) return;
   }
