@@ -14,9 +14,11 @@ enum Layer {
     Anything,
     /// Every published member, and the fixtures.
     Tests,
+    /// The kernels, and what runs them without a GPU.
+    Driver,
 }
 
-const LAYERS: [(&str, Layer); 16] = [
+const LAYERS: [(&str, Layer); 17] = [
     ("galatea-random", Layer::Only(&[])),
     ("galatea-schedules", Layer::Only(&[])),
     ("galatea-processes", Layer::Only(&["schedules", "random"])),
@@ -42,6 +44,7 @@ const LAYERS: [(&str, Layer); 16] = [
     ),
     ("galatea", Layer::Published),
     (INTERPRETER, Layer::Only(&[])),
+    (DRIVER, Layer::Driver),
     (FIXTURES, Layer::Only(&[])),
     (TESTKIT, Layer::Tests),
     ("galatea-benches", Layer::Anything),
@@ -50,6 +53,8 @@ const LAYERS: [(&str, Layer); 16] = [
 
 /// Runs kernels in tests only, so nothing is built with it.
 const INTERPRETER: &str = "galatea-interpreter";
+/// Stands in for the driver of a GPU in its own tests.
+const DRIVER: &str = "galatea-driver";
 /// Serves tests only, so nothing but the test kit is built with it.
 const FIXTURES: &str = "galatea-fixtures";
 /// Holds everything against the originals' numbers, so nothing is built with it.
@@ -106,7 +111,8 @@ fn allowed(layer: Layer, target: &Package) -> bool {
     match layer {
         Layer::Only(names) => names.iter().any(|name| target.name.strip_prefix("galatea-") == Some(*name)),
         Layer::Published => target.published,
-        Layer::Anything => ![FIXTURES, INTERPRETER, TESTKIT].contains(&target.name.as_str()),
+        Layer::Anything => ![FIXTURES, INTERPRETER, DRIVER, TESTKIT].contains(&target.name.as_str()),
+        Layer::Driver => ["galatea-kernels", INTERPRETER].contains(&target.name.as_str()),
         Layer::Tests => target.published || target.name == FIXTURES,
     }
 }
@@ -142,7 +148,7 @@ mod tests {
         Package {
             name: name.to_owned(),
             folder: name.to_owned(),
-            published: ![FIXTURES, INTERPRETER, TESTKIT, "galatea-benches", "xtask"].contains(&name),
+            published: ![FIXTURES, INTERPRETER, DRIVER, TESTKIT, "galatea-benches", "xtask"].contains(&name),
             dependencies: dependencies.iter().map(ToString::to_string).collect(),
             ..Package::default()
         }
@@ -172,12 +178,14 @@ mod tests {
 
     #[test]
     fn nothing_is_built_with_what_serves_tests() {
-        for (name, _) in LAYERS.iter().filter(|(name, _)| *name != TESTKIT) {
-            for tests in [FIXTURES, INTERPRETER, TESTKIT] {
+        for (name, _) in LAYERS.iter().filter(|(name, _)| ![TESTKIT, DRIVER].contains(name)) {
+            for tests in [FIXTURES, INTERPRETER, DRIVER, TESTKIT] {
                 assert_eq!(messages(name, &[tests]), [format!("{name} must not be built with {tests}")]);
             }
         }
         assert_eq!(messages(TESTKIT, &[FIXTURES, "galatea-samplers"]), Vec::<String>::new());
+        assert_eq!(messages(DRIVER, &[INTERPRETER, "galatea-kernels"]), Vec::<String>::new());
+        assert_eq!(messages(DRIVER, &[FIXTURES]).len(), 1);
     }
 
     #[test]

@@ -277,8 +277,7 @@ impl Backend for Cuda {
             let relaxed = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
             self.stream.begin_capture(relaxed).map_err(CudaError::driver("beginning to record the program"))?;
             let started = self.start(&mut memory.launches);
-            let graph =
-                self.stream.end_capture(sys::CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH);
+            let graph = self.stream.end_capture(sys::CUgraphInstantiate_flags(0));
             started?;
             memory.graph = graph.map_err(CudaError::driver("recording the program"))?;
         }
