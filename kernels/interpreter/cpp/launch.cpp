@@ -1,6 +1,8 @@
 // A launch: checks what the driver would check, then runs block after block.
 #include "launch.hpp"
 
+#include <memory>
+#include <memory>
 #include <numeric>
 
 #include "block.hpp"
@@ -42,7 +44,9 @@ void galatea_interpreter_launch(size_t index, const u32* blocks, const u32* thre
                                 const size_t* sizes, size_t count, u64 seed, const interpreter::Extent* extents,
                                 size_t extent_count, interpreter::Report* report) {
   using namespace interpreter;
-  static thread_local Block own;
+  // Behind a pointer: a library that is loaded late has little room for what belongs to a thread.
+  static thread_local std::unique_ptr<Block> kept = std::make_unique<Block>();
+  Block& own = *kept;
   block = &own;
   own.report = report;
   const Entry* entry = entries[index];

@@ -1,6 +1,7 @@
 // Matrix products of a warp and of a warpgroup: the lane that comes last computes for all.
 #include <algorithm>
 #include <cstring>
+#include <memory>
 
 #include "block.hpp"
 
@@ -162,7 +163,11 @@ struct Operand {
 
 // A warp's 16 rows of one product.
 void multiply(const Product& p, u32 warp) {
-  static thread_local float b[16][256], d[16][256];
+  struct Tiles {
+    float b[16][256], d[16][256];
+  };
+  static thread_local std::unique_ptr<Tiles> tiles = std::make_unique<Tiles>();
+  auto& [b, d] = *tiles;
   float a[16][16];
   const auto row = [](u32 lane, u32 i) { return lane / 4 + 8 * (i >> 1 & 1); };
   const auto col = [](u32 lane, u32 i) { return 8 * (i >> 2) + 2 * (lane & 3) + (i & 1); };
