@@ -25,6 +25,7 @@ pub(crate) const INVALID_DEVICE: Status = 101;
 pub(crate) const INVALID_IMAGE: Status = 200;
 pub(crate) const NO_BINARY_FOR_GPU: Status = 209;
 pub(crate) const NOT_FOUND: Status = 500;
+pub(crate) const NOT_READY: Status = 600;
 pub(crate) const LAUNCH_FAILED: Status = 719;
 
 /// The device that is pretended, and what happened to it.

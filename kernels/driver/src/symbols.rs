@@ -137,6 +137,11 @@ pub extern "C" fn cuEventSynchronize(event: Handle) -> Status {
 }
 
 #[unsafe(no_mangle)]
+pub extern "C" fn cuEventElapsedTime_v2(ms: *mut f32, begin: Handle, end: Handle) -> Status {
+    call(|driver| put(ms, driver.streams.elapsed([begin as usize, end as usize])?))
+}
+
+#[unsafe(no_mangle)]
 pub extern "C" fn cuMemHostAlloc(start: *mut Handle, bytes: usize, _: c_uint) -> Status {
     call(|driver| put(start, handle(driver.memory.pin(bytes)?)))
 }

@@ -2,6 +2,7 @@
 
 use crate::loaded::Driver;
 use galatea_autograd::{Init, Recorder, Session, Var};
+use galatea_kernels::Backend;
 use galatea_kernels::cuda::{Arch, Cuda, CudaError, Gpu};
 use galatea_tensor::DType;
 
@@ -34,6 +35,16 @@ fn what_the_host_writes_is_there_in_the_next_run_and_runs_are_replayed() {
     }
     assert_eq!(driver.get("graphs"), 5);
     assert_eq!(driver.get("copies_in") - before, 5, "one copy a run");
+}
+
+#[test]
+fn a_program_is_timed_run_by_run() {
+    let Some(driver) = Driver::load() else { return };
+    let (plan, ..) = doubling(8);
+    let mut cuda = gpu();
+    let mut memory = cuda.allocate(plan.program()).expect("memory");
+    let times = cuda.time(&mut memory, plan.program(), 2, 5).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((times, driver.get("graphs")), (vec![1.0; 5], 7));
 }
 
 #[test]
