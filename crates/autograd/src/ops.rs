@@ -45,16 +45,16 @@ impl Recorder {
         self.one(Op::SwiGlu, &[u])
     }
 
-    /// act(x w^T + b): x [.., i], w [o, i], b [o]; the result is [.., o]. A bf16 recording rounds x and reads w's copy;
-    /// one with int8 weights reads w as int8 if it is a matrix.
+    /// act(x w^T + b): x [.., i], w [o, i], b [o]; the result is [.., o]. A bf16 recording rounds x and reads w's copy, or where w is
+    /// no parameter takes w as it is and x in its type; one with int8 weights reads w as int8 if it is a matrix.
     #[track_caller]
     pub fn linear(&mut self, x: Var, w: Var, b: Option<Var>, activation: Activation) -> Var {
-        let x = self.narrow(x);
         if let Some((q, scale)) = self.int8(w) {
-            let reads: Vec<Var> = [x, q, scale].into_iter().chain(b).collect();
+            let reads: Vec<Var> = [self.narrow(x), q, scale].into_iter().chain(b).collect();
             return self.one(Op::LinearInt8 { bias: b.is_some(), activation }, &reads);
         }
-        let reads: Vec<Var> = [x, self.weight(w)].into_iter().chain(b).collect();
+        let w = self.weight(w);
+        let reads: Vec<Var> = [self.cast(x, self.nodes[w.0 as usize].dtype), w].into_iter().chain(b).collect();
         self.one(Op::Linear { bias: b.is_some(), activation }, &reads)
     }
 

@@ -15,7 +15,7 @@ pub use denoiser::{Gamma, NetPlaid, Wish, WishGuide, WishPlace};
 
 use crate::Error;
 use crate::encoder::{config, fan_in};
-use galatea_autograd::{Activation, AttentionMask, Chunk, Init, Recorder, Rows, Var};
+use galatea_autograd::{Activation, AttentionMask, Chunk, DType, Init, Recorder, Rows, Var};
 use serde::{Deserialize, Serialize};
 
 /// How the network is told the noise level.
@@ -151,7 +151,9 @@ impl Plaid {
         let h = rec.scale(h, (1.0 / self.width_mult) as f32);
         let w = rec.table("model.output_linear.weight", &[vocab, self.d_model], Init::Zeros);
         let b = rec.param("model.output_linear.bias", &[vocab], Init::Zeros);
-        let mut logits = rec.linear(h, w, Some(b), Activation::None);
+        // In f32 from here on, whatever came before: near the data the prior and the errors are about small differences.
+        let logits = rec.linear(h, w, Some(b), Activation::None);
+        let mut logits = rec.cast(logits, DType::F32);
         if self.condition == Condition::Gamma {
             // log q(z | e) for e of unit length, up to what does not depend on e.
             let scaled = rec.scale_rows(z, scales, Conditions::PRIOR);

@@ -10,7 +10,7 @@ pub(crate) use bound::Bound;
 pub(crate) use learned::{LearnedNoise, Noise, Which};
 
 use crate::Error;
-use crate::config::{Arithmetic, Config, ObjectiveConfig};
+use crate::config::{Config, ObjectiveConfig};
 use crate::objective::relaxed::{Group, Passes, Recipe, Terms, record};
 use crate::objective::vlb::{Heard, Told, Vlb};
 use crate::objective::{Cdcd, PlaidBound};
@@ -102,9 +102,6 @@ pub(crate) fn validate(config: &Config) -> Result<(), Error> {
     if plaid.condition != wanted {
         let expected = if wanted == Condition::Gamma { "\"gamma\"" } else { "\"shift\"" };
         return bad("model.condition", expected, format!("{:?}", plaid.condition));
-    }
-    if config.training.dtype != Arithmetic::F32 {
-        return bad("training.dtype", "\"f32\" where noise levels learn", "\"bf16\"".into());
     }
     let batch = config.training.batch;
     if !batch.is_multiple_of(rows) || batch < 2 {
