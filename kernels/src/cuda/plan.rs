@@ -5,9 +5,9 @@ use crate::op::Op;
 use crate::ops;
 use crate::program::Inst;
 
-/// An op that has no CUDA kernel.
+/// An op that has no CUDA kernel at its sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{op} has no CUDA kernel: run this program on the CPU")]
+#[error("{op} has no CUDA kernel at these sizes: run this program on the CPU (--device cpu)")]
 pub struct Unsupported {
     /// Its name.
     pub op: &'static str,
@@ -16,9 +16,8 @@ pub struct Unsupported {
 /// The launches of an instruction on a machine.
 ///
 /// # Errors
-/// If the op has no kernel.
+/// If the op has no kernel at its sizes: attention of heads wider than 256.
 pub fn launches(inst: &Inst, machine: Machine) -> Result<Launches, Unsupported> {
-    let none = Err(Unsupported { op: inst.op.name() });
     // exhaustive: no wildcard arm
     match inst.op {
         Op::Add => Ok(ops::add::cuda::add(inst)),
@@ -88,8 +87,8 @@ pub fn launches(inst: &Inst, machine: Machine) -> Result<Launches, Unsupported> 
         }
         Op::Divergence { link, forbid } => Ok(ops::divergence::cuda::forward(inst, link, forbid)),
         Op::DivergenceGrad { link, forbid } => Ok(ops::divergence::cuda::backward(inst, link, forbid)),
-        Op::PosteriorKl { .. } => none,
-        Op::PosteriorKlGrad { .. } => none,
+        Op::PosteriorKl { lambda } => Ok(ops::posterior_kl::cuda::forward(inst, lambda)),
+        Op::PosteriorKlGrad { lambda } => Ok(ops::posterior_kl::cuda::backward(inst, lambda)),
         Op::SquaredError => Ok(ops::squared_error::cuda::forward(inst)),
         Op::SquaredErrorGrad => Ok(ops::squared_error::cuda::backward(inst)),
         Op::Distances => Ok(ops::distances::cuda::forward(inst)),
@@ -108,7 +107,7 @@ pub fn launches(inst: &Inst, machine: Machine) -> Result<Launches, Unsupported> 
         Op::LinearDwAdamW { bias, adamw, ema, copy } => {
             Ok(ops::linear::cuda::dw_adamw(inst, machine, (bias, ema, copy), adamw))
         }
-        Op::EmbeddingAdamW { .. } => none,
+        Op::EmbeddingAdamW { vocab, adamw, ema, copy } => Ok(ops::embedding::cuda::step(inst, vocab, adamw, ema, copy)),
         Op::AdamW { adamw, ema, copy } => Ok(ops::adamw::cuda::step(inst, adamw, ema, copy)),
         Op::Muon(muon) => Ok(ops::muon::cuda::step(inst, machine, muon)),
         Op::Ema => Ok(ops::ema::cuda::step(inst)),

@@ -33,6 +33,7 @@ pub const SOURCES: &[&Source] = &[
     &ops::linear_int8::cuda::SOURCE,
     &ops::modulate::cuda::SOURCE,
     &ops::muon::cuda::SOURCE,
+    &ops::posterior_kl::cuda::SOURCE,
     &ops::qk_norm::cuda::SOURCE,
     &ops::rotary::cuda::SOURCE,
     &ops::sample_tokens::cuda::SOURCE,

@@ -8,7 +8,7 @@ extern "C" __global__ void adamw(const float* g, const float* norm, const float*
                                  float* ema, bf16* copy, u64 n, float beta_1, float beta_2, float eps,
                                  float weight_decay) {
   const AdamWRule rule(beta_1, beta_2, eps, weight_decay, hyper);
-  const float clip = clip_of(hyper[HYPER_MAX_NORM], *norm);
+  const float clip = norm ? clip_of(hyper[HYPER_MAX_NORM], *norm) : 1.f;
   each<4>(n, [=](auto width, u64 i) {
     constexpr int N = decltype(width)::n;
     float d[N], p[N], first[N], second[N], average[N];

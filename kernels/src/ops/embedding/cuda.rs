@@ -1,5 +1,6 @@
 use crate::cuda::grid::{each_in_rows, piece, typed};
 use crate::cuda::{Arch, Launch, Launches, Place, Source};
+use crate::op::AdamW;
 use crate::program::Inst;
 use galatea_tensor::DType;
 
@@ -17,12 +18,26 @@ pub(crate) fn forward(inst: &Inst) -> Launches {
     launch.at(ids).at(table).at(y).u64(n).u32(d).u32(table.shape.dim(0)).into()
 }
 
-/// dtable: the tokens sorted by id, then sums of chunks of them, then what reaches over the chunks.
+/// dtable.
 pub(crate) fn backward(inst: &Inst) -> Launches {
-    let (ids, dy, dtable) = (inst.reads[0], inst.reads[1], inst.writes[0]);
-    let (n, d, vocab) = (dy.shape.rows(), dy.shape.cols(), dtable.shape.dim(0));
+    gradient(inst, inst.writes[0].into(), inst.writes[0].shape.dim(0), Launches::default())
+}
+
+/// The gradient in scratch, then the optimizer over all rows: on a GPU one more table of traffic is the price of one launch that
+/// streams, and no clip holds.
+pub(crate) fn step(inst: &Inst, vocab: u32, adamw: AdamW, ema: bool, copy: bool) -> Launches {
+    let (mut launches, len) = (Launches::default(), inst.writes[0].shape.len());
+    let g = Place::Scratch(launches.reserve(size_of::<f32>() * len));
+    let mut launches = gradient(inst, g, vocab as usize, launches);
+    launches.list.push(crate::ops::adamw::cuda::unclipped(g, inst.reads[2], &inst.writes, adamw, (ema, copy)));
+    launches
+}
+
+/// The tokens sorted by id, then sums of chunks of them, then what reaches over the chunks.
+fn gradient(inst: &Inst, dtable: Place, vocab: usize, mut launches: Launches) -> Launches {
+    let (ids, dy) = (inst.reads[0], inst.reads[1]);
+    let (n, d) = (dy.shape.rows(), dy.shape.cols());
     let chunks = n.div_ceil(CHUNK);
-    let mut launches = Launches::default();
     let mut words = |count: usize| Place::Scratch(launches.reserve(4 * count));
     let [counts, starts, next, tokens, sorted] = [vocab, vocab + 1, vocab, n, n].map(&mut words);
     let parts = words(2 * chunks * d);

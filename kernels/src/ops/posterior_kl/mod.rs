@@ -20,6 +20,7 @@
 //! Austin et al. (2021), "Structured denoising diffusion models in discrete state-spaces", equations 1, 3 and 5, appendix A.
 
 mod cpu;
+pub(crate) mod cuda;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]
