@@ -51,7 +51,7 @@ impl Positions {
         }
     }
 
-    fn rotary(self) -> bool {
+    pub(crate) fn rotary(self) -> bool {
         match self {
             Positions::Rotary | Positions::LearnedRotary => true,
             Positions::None | Positions::Learned => false,

@@ -21,4 +21,5 @@ pub use evaluate::Evaluation;
 pub use galatea_kernels::device::{Choice, Device, DeviceError};
 pub use generator::{Frame, Generator, Order, Outcome, Sampling, pass_program};
 pub use objective::{Batch, Levels, Objective, Purpose};
+pub use relaxed::{ByLevel, Level, Readers};
 pub use run::{Run, StepReport, step_program};

@@ -1,10 +1,10 @@
 //! A training run: steps, measurements, checkpoints.
 
 use crate::config::Config;
-use crate::corpus::Corpus;
+use crate::corpus::{Corpus, Vocabulary};
 use crate::evaluate::{Evaluation, Measure};
 use crate::objective::{Batch, Block, Objective, ObjectiveConfig, Purpose, T_MIN};
-use crate::relaxed::{Bound, Relaxed};
+use crate::relaxed::{Bound, ByLevel, Relaxed};
 use crate::{Error, Generator, checkpoint};
 use galatea_autograd::{Part, Plan, Session, Var};
 use galatea_kernels::Device;
@@ -310,16 +310,27 @@ impl Run {
     pub fn evaluate(&mut self) -> Result<Evaluation, Error> {
         let seed = self.config.training.seed;
         if let Losses::Relaxed(relaxed) = &self.losses {
-            let bound = match self.bound.take() {
-                Some(bound) => bound,
-                None => Bound::new(relaxed.plaid(), &self.corpus, &self.config, &self.device)?,
-            };
-            let bound = self.bound.insert(bound);
-            copy(&self.session, Part::Ema, bound.session_mut())?;
-            return bound.run(&relaxed.average()?, &self.corpus, seed);
+            let noise = relaxed.average()?;
+            let bound = ready(&mut self.bound, relaxed, &self.session, (&self.corpus, &self.config, &self.device))?;
+            return bound.run(&noise, &self.corpus, seed);
         }
         let measure = self.measured()?;
         self.measure.insert(measure).run(&self.corpus, seed)
+    }
+
+    /// The same bound noise level by noise level, beside what is knowable there; nothing where the noise schedule does not learn or
+    /// the data is not the embedded language.
+    ///
+    /// # Errors
+    /// If memory is short.
+    pub fn by_level(&mut self) -> Result<Option<ByLevel>, Error> {
+        let (Losses::Relaxed(relaxed), Vocabulary::Language(language, _)) = (&self.losses, self.corpus.vocabulary())
+        else {
+            return Ok(None);
+        };
+        let noise = relaxed.average()?;
+        let bound = ready(&mut self.bound, relaxed, &self.session, (&self.corpus, &self.config, &self.device))?;
+        bound.by_level(&noise, (&self.corpus, language), self.config.training.seed).map(Some)
     }
 
     /// Writes a checkpoint folder inside `dir` and returns its path; the two newest are kept.
@@ -352,6 +363,22 @@ impl Run {
 
 /// Divisions of \[0, 1\] in the grid of block times.
 const GRID: usize = 10;
+
+/// The program that measures, recorded if it has not been, with the averaged parameters.
+fn ready<'a>(
+    bound: &'a mut Option<Bound>,
+    relaxed: &Relaxed,
+    session: &Session<Device>,
+    (corpus, config, device): (&Corpus, &Config, &Device),
+) -> Result<&'a mut Bound, Error> {
+    let recorded = match bound.take() {
+        Some(bound) => bound,
+        None => Bound::new(relaxed.plaid(), corpus, config, device)?,
+    };
+    let bound = bound.insert(recorded);
+    copy(session, Part::Ema, bound.session_mut())?;
+    Ok(bound)
+}
 
 /// What a step's program computes.
 enum Losses {

@@ -1,7 +1,7 @@
 //! Runs on embeddings whose noise schedule learns, and Diffusion-LM's own network: what they promise beyond other runs.
 
 use galatea_models::plaid::Condition;
-use galatea_models::{DiffusionLm, Model, Plaid};
+use galatea_models::{DiffusionLm, Model, Plaid, Positions};
 use galatea_train::config::{Arithmetic, Config, ObjectiveConfig, ProcessKind};
 use galatea_train::objective::{Cdcd, PlaidBound};
 use galatea_train::{Error, Generator, Order, Run, Sampling};
@@ -18,7 +18,7 @@ fn turn() -> MutexGuard<'static, ()> {
 }
 
 fn unit(condition: Condition) -> Model {
-    Model::Plaid(Plaid { d_model: 32, layers: 1, heads: 2, d_embed: 8, condition, width_mult: 1.0 })
+    Model::Plaid(Plaid { d_model: 32, layers: 1, heads: 2, d_embed: 8, condition, ..Plaid::default() })
 }
 
 fn with(model: Model, objective: Option<ObjectiveConfig>, out: &Path) -> Config {
@@ -36,6 +36,17 @@ fn plaid(out: &Path) -> Config {
     with(unit(Condition::Gamma), Some(ObjectiveConfig::Plaid(settings)), out)
 }
 
+/// The network of the configurations of this repository, denoised once: one parameter never learns.
+fn plaid_once(out: &Path) -> Config {
+    let settings = PlaidBound { prior_warmup: 4, hidden: 64, self_condition: false, ..PlaidBound::default() };
+    let mut config = plaid(out);
+    if let Model::Plaid(plaid) = &mut config.model {
+        (plaid.positions, plaid.qk_norm) = (Positions::LearnedRotary, true);
+    }
+    config.objective = Some(ObjectiveConfig::Plaid(settings));
+    config
+}
+
 fn cdcd(out: &Path) -> Config {
     with(unit(Condition::Shift), Some(ObjectiveConfig::Cdcd(Cdcd::default())), out)
 }
@@ -47,7 +58,8 @@ fn diffusion_lm(out: &Path) -> Config {
 
 type Make = fn(&Path) -> Config;
 
-const ALL: [(&str, Make); 3] = [("plaid", plaid), ("cdcd", cdcd), ("diffusion-lm", diffusion_lm)];
+const ALL: [(&str, Make); 4] =
+    [("plaid", plaid), ("plaid, once", plaid_once), ("cdcd", cdcd), ("diffusion-lm", diffusion_lm)];
 
 fn steps(run: &mut Run, count: usize) -> Vec<u64> {
     (0..count).map(|_| run.step().expect("a step").loss.to_bits()).collect()
@@ -95,6 +107,29 @@ fn a_bound_of_the_exact_posterior_is_tight() {
         let error = (measured.bits_per_document - truth).abs();
         assert!(error < 4.0 * measured.standard_error_bits + 0.005 * truth, "{measured:?} instead of {truth}");
     }
+}
+
+/// The parts of a bound add up to it, and nobody reads better than who knows the language.
+#[test]
+fn the_bound_by_level_is_the_bound() {
+    let _turn = turn();
+    for config in [plaid, cdcd] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut config = config(dir.path());
+        (config.training.eval_rows, config.training.eval_times) = (64, 16);
+        let mut run = Run::start(config).expect("a run");
+        steps(&mut run, 2);
+        let whole = run.evaluate().expect("measured");
+        let parts = run.by_level().expect("measured").expect("the embedded language");
+        let total = parts.total();
+        // The whole is corrected by what its rows happen to cost under the language.
+        assert!((total.model - whole.bits_per_document).abs() < 2.0, "{total:?} and {whole:?}");
+        assert!(total.model > total.alone && total.alone > total.exact, "{total:?}");
+        assert!(parts.levels.windows(2).all(|pair| pair[0].gamma < pair[1].gamma));
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut run = Run::start(diffusion_lm(dir.path())).expect("a run");
+    assert!(run.by_level().expect("nothing to measure").is_none());
 }
 
 #[test]

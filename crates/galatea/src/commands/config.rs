@@ -92,7 +92,7 @@ const MEANINGS: [(&str, &str); 58] = [
         "model.kind",
         "\"encoder\", \"dit\" (keys: d_model, layers, heads, cond_dim, time_conditioning, told, dropout); on embeddings \"diffusion-lm\" \
          (keys: d_embed, d_model, layers, heads, d_ff, time_features, tied, logits, dropout) and \"plaid\" (keys: d_model, layers, heads, \
-         d_embed, condition, width_mult); or \"llama\" (keys: d_model, \
+         d_embed, condition, width_mult, positions, qk_norm, fastest); or \"llama\" (keys: d_model, \
          layers, heads, kv_heads, d_head, d_ff, rope_theta, norm_eps, qkv_bias, qk_norm, naming, dropout)",
     ),
     ("model.d_model", "width"),
@@ -103,7 +103,7 @@ const MEANINGS: [(&str, &str); 58] = [
     ("model.norm", "\"rms\" or \"layer\""),
     ("model.activation", "\"gelu\", \"silu\" or \"relu\""),
     ("model.bias", "whether linear layers have biases"),
-    ("model.positions", "\"rotary\", \"learned\" or \"none\""),
+    ("model.positions", "\"learned-rotary\", \"rotary\", \"learned\" or \"none\""),
     ("model.time", "\"none\" or \"given\": whether the model is told the noise level; chosen by the process"),
     ("model.qk_norm", "whether queries and keys are normalised"),
     ("model.qk_gain", "what normalised queries and keys are multiplied by"),

@@ -1,5 +1,6 @@
 //! `galatea eval`: how many bits a text costs under a model, and what its own texts are worth.
 
+mod levels;
 mod written;
 
 use super::on::On;
@@ -20,6 +21,7 @@ Examples:
   galatea eval --model runs/mine --rows 4096 --times 16 --json
   galatea eval --model runs/mine --samples 200                 its own texts: entropy, repetition, grammar
   galatea eval --model runs/mine --likelihood --rows 64        -log p of held-out rows by masking parts of them
+  galatea eval --model runs/plaid --levels                     where the bits of a bound lie, beside what can be known there
 
 What is measured is an upper bound on -log p (the NELBO), under the averaged parameters: an average over drawn times, so it \
 comes with a standard error. Bits per character do not depend on the tokenizer and can be compared across models.")]
@@ -37,11 +39,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
     times: Option<u32>,
     /// Measure this many texts that the model writes, instead of held-out rows
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000), conflicts_with_all = ["data", "rows", "times", "likelihood"])]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000), conflicts_with_all = ["data", "rows", "times", "likelihood", "levels"])]
     samples: Option<u32>,
     /// Measure -log p of held-out rows by masking random parts of them (masked models)
     #[arg(long)]
     likelihood: bool,
+    /// The bound noise level by noise level, beside who reads every word alone and who knows the language (Plaid and CDCD on the
+    /// embedded language)
+    #[arg(long, conflicts_with_all = ["data", "likelihood"])]
+    levels: bool,
     /// Seed of the texts and of what is masked
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     seed: u64,
@@ -74,6 +80,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if args.likelihood {
         let rows = run.config().training.eval_rows;
         return written::likelihood(&run, &args.model, (rows, args.times.unwrap_or(8) as usize), args.seed, args.json);
+    }
+    if args.levels {
+        return levels::print(&mut run, &args.model, args.json);
     }
     let e = run.evaluate()?;
     if args.json {

@@ -27,11 +27,6 @@ fn sigmoid(x: f64) -> f64 {
     if x >= 0.0 { 1.0 / (1.0 + (-x).exp()) } else { x.exp() / (1.0 + x.exp()) }
 }
 
-/// exp of `n` even steps from -`end` to `end`.
-fn frequencies(n: usize, end: f64) -> impl Iterator<Item = f64> {
-    (0..n).map(move |i| (-end + 2.0 * end * i as f64 / (n - 1) as f64).exp())
-}
-
 impl Plaid {
     /// Numbers of a row's features.
     pub fn features(&self) -> usize {
@@ -39,6 +34,16 @@ impl Plaid {
             Condition::Gamma => 64,
             Condition::Shift => CONDITION,
         }
+    }
+
+    /// exp of `n` even steps from -5 (gamma) or -6 (CDCD's t) to the same without its sign, or to [`Plaid::fastest`].
+    fn frequencies(&self, n: usize) -> impl Iterator<Item = f64> + use<> {
+        let end: f64 = match self.condition {
+            Condition::Gamma => 5.0,
+            Condition::Shift => 6.0,
+        };
+        let range = self.fastest.unwrap_or(end) + end;
+        (0..n).map(move |i| (range * i as f64 / (n - 1) as f64 - end).exp())
     }
 
     /// Appends the numbers of one row at `gamma` = -log SNR; `prior` scales the output prior (1, less while training begins).
@@ -49,13 +54,13 @@ impl Plaid {
         out.scales.extend([input as f32, (prior * signal.sqrt() / noise) as f32]);
         match self.condition {
             Condition::Gamma => {
-                let angles = || frequencies(self.features() / 2, 5.0).map(|f| f * gamma);
+                let angles = || self.frequencies(self.features() / 2).map(|f| f * gamma);
                 out.features.extend(angles().map(|a| a.sin() as f32));
                 out.features.extend(angles().map(|a| a.cos() as f32));
             }
             Condition::Shift => {
                 let t = level_of(gamma);
-                out.features.extend(frequencies(CONDITION, 6.0).map(|f| (f * t).sin() as f32));
+                out.features.extend(self.frequencies(CONDITION).map(|f| (f * t).sin() as f32));
             }
         }
     }
@@ -76,14 +81,14 @@ impl Plaid {
         match self.condition {
             Condition::Gamma => {
                 let half = self.features() / 2;
-                for (i, f) in frequencies(half, 5.0).enumerate() {
+                for (i, f) in self.frequencies(half).enumerate() {
                     let (sin, cos) = (f * gamma).sin_cos();
                     out += f * (f64::from(dfeatures[i]) * cos - f64::from(dfeatures[half + i]) * sin);
                 }
             }
             Condition::Shift => {
                 let t = level_of(gamma);
-                for (f, &d) in frequencies(CONDITION, 6.0).zip(dfeatures) {
+                for (f, &d) in self.frequencies(CONDITION).zip(dfeatures) {
                     out += 0.5 * t * f * f64::from(d) * (f * t).cos();
                 }
             }
@@ -104,8 +109,9 @@ mod tests {
 
     #[test]
     fn what_is_heard_is_the_derivative_of_what_was_told() {
-        for condition in [Condition::Gamma, Condition::Shift] {
-            let plaid = Plaid { d_embed: 8, condition, ..Plaid::default() };
+        let published = [Condition::Gamma, Condition::Shift].map(|condition| (condition, None));
+        for (condition, fastest) in published.into_iter().chain([(Condition::Gamma, Some(-1.0))]) {
+            let plaid = Plaid { d_embed: 8, condition, fastest, ..Plaid::default() };
             for gamma in [-4.0, -0.3, 0.0, 2.5, 6.0] {
                 let mut told = Conditions::default();
                 plaid.tell(gamma, 0.7, &mut told);

@@ -14,7 +14,8 @@ pub use conditions::Conditions;
 pub use denoiser::{Gamma, NetPlaid, Wish, WishGuide, WishPlace};
 
 use crate::Error;
-use crate::encoder::{config, fan_in};
+use crate::attend::Attend;
+use crate::encoder::{Positions, config, fan_in};
 use galatea_autograd::{Activation, AttentionMask, Chunk, DType, Init, Recorder, Rows, Var};
 use serde::{Deserialize, Serialize};
 
@@ -45,11 +46,30 @@ pub struct Plaid {
     pub condition: Condition,
     /// Hidden states are divided by this before the head (muP: the width over 256 in the published models).
     pub width_mult: f64,
+    /// How a position is known: by rotation alone in the published models. Where every text puts the same words at the same places a
+    /// learned row tells them apart at once, and much sooner than noisy neighbours do.
+    pub positions: Positions,
+    /// RMS norm of every head of q and k, which the published models have not.
+    pub qk_norm: bool,
+    /// The largest frequency of the level's features, as a power of e; that of the published models if not given: 5 of gamma, 6 of
+    /// CDCD's t. A feature that turns many times between the ends of the schedule is noise to a network until it has seen very
+    /// many levels.
+    pub fastest: Option<f64>,
 }
 
 impl Default for Plaid {
     fn default() -> Self {
-        Self { d_model: 128, layers: 4, heads: 4, d_embed: 16, condition: Condition::Gamma, width_mult: 1.0 }
+        Self {
+            d_model: 128,
+            layers: 4,
+            heads: 4,
+            d_embed: 16,
+            condition: Condition::Gamma,
+            width_mult: 1.0,
+            positions: Positions::Rotary,
+            qk_norm: false,
+            fastest: None,
+        }
     }
 }
 
@@ -100,6 +120,9 @@ impl Plaid {
         if !(self.width_mult > 0.0 && self.width_mult.is_finite()) {
             return Err(config("width_mult", "a positive number", self.width_mult));
         }
+        if let Some(fastest) = self.fastest.filter(|fastest| !(-5.0..=6.0).contains(fastest)) {
+            return Err(config("fastest", "a power of e from -5 to 6", fastest));
+        }
         Ok(())
     }
 
@@ -138,6 +161,9 @@ impl Plaid {
                 Some(biased(rec, "model.timestep_embed.2", c, CONDITION, gelu, fan_in(CONDITION)))
             }
         };
+        if self.positions.learned() {
+            x = Attend::All(None).place(rec, x, "model.positions.weight");
+        }
         for layer in 0..self.layers {
             rec.block();
             x = self.block(rec, layer, x, shift);
@@ -186,8 +212,13 @@ impl Plaid {
             Condition::Shift => rec.layer_norm(x, Some(gain), None, EPS),
         };
         let h = shifted(rec, 1, h);
-        let qkv = linear(rec, &name("attn_qkv"), h, 3 * d, Activation::None, fan_in(d));
-        let qkv = rec.rotary(qkv, heads, 10_000.0);
+        let mut qkv = linear(rec, &name("attn_qkv"), h, 3 * d, Activation::None, fan_in(d));
+        if self.qk_norm {
+            qkv = rec.qk_norm(qkv, heads, EPS, 1.0);
+        }
+        if self.positions.rotary() {
+            qkv = rec.rotary(qkv, heads, 10_000.0);
+        }
         let y = rec.attention(qkv, heads, AttentionMask::Full, None);
         let y = linear(rec, &name("attn_out"), y, d, Activation::None, fan_in(d));
         let y = rec.scale(y, residual);
@@ -228,5 +259,64 @@ pub fn corrupt(rec: &mut Recorder, x_0: Var, level: Var, noise: Option<Var>) -> 
             let spread = rec.scale_rows(noise, level, chunk(1));
             rec.add(signal, spread)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use galatea_autograd::Session;
+    use galatea_kernels::Cpu;
+
+    /// Logits [len, vocab] of a network with random parameters where every position holds the same noisy embedding.
+    fn logits(plaid: &Plaid, (len, vocab): (usize, usize)) -> Vec<f32> {
+        let mut rec = Recorder::new();
+        let z = rec.input("z", &[1, len, plaid.d_embed], DType::F32);
+        let scales = rec.input("scales", &[1, 2], DType::F32);
+        let features = rec.input("features", &[1, plaid.features()], DType::F32);
+        let table = plaid.table(&mut rec, vocab);
+        let e = plaid.embeddings(&mut rec, table);
+        let denoised = plaid.denoise(&mut rec, Noisy { z, scales, features }, e, None);
+        let mut session = Session::new(Cpu::new(), rec.finish(&[denoised.logits])).expect("a small program");
+        session.init(7).expect("its parameters");
+        // A head that is not zero shows what it is given.
+        let head = session.plan().params().iter().position(|p| p.path == "model.output_linear.weight");
+        let values: Vec<f32> = (0..vocab * plaid.d_model).map(|i| ((i * 37) % 19) as f32 / 19.0 - 0.5).collect();
+        session.set_param(head.expect("a head"), galatea_autograd::Part::Value, &values).expect("its shape");
+        let mut told = Conditions::default();
+        plaid.tell(0.5, 1.0, &mut told);
+        let same: Vec<f32> = (0..plaid.d_embed).map(|k| (k as f32 - 2.0) / 4.0).collect();
+        for (var, x) in [(z, same.repeat(len)), (scales, told.scales), (features, told.features)] {
+            session.write(var, &x).expect("its shape");
+        }
+        session.run().expect("a pass");
+        session.read(denoised.logits).expect("logits")
+    }
+
+    /// Rotation knows distances: what is the same everywhere is answered the same everywhere, so a network that has nothing else must
+    /// read from noise where it stands.
+    #[test]
+    fn only_a_learned_row_tells_where_a_position_stands() {
+        let (len, vocab) = (6, 5);
+        for condition in [Condition::Gamma, Condition::Shift] {
+            for positions in [Positions::None, Positions::Learned, Positions::Rotary, Positions::LearnedRotary] {
+                for qk_norm in [false, true] {
+                    let plaid = Plaid { d_model: 16, layers: 2, heads: 2, d_embed: 4, condition, ..Plaid::default() };
+                    let logits = logits(&Plaid { positions, qk_norm, ..plaid }, (len, vocab));
+                    let differs = logits.chunks(vocab).any(|row| {
+                        row.iter().zip(&logits).any(|(here, first)| (here - first).abs() > 1e-4 * first.abs().max(1.0))
+                    });
+                    assert_eq!(differs, positions.learned(), "{condition:?} {positions:?} {qk_norm}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn frequencies_that_no_schedule_has_are_refused() {
+        for fastest in [-7.0, 40.0, f64::NAN] {
+            assert!(Plaid { fastest: Some(fastest), ..Plaid::default() }.validate().is_err(), "{fastest}");
+        }
+        assert!(Plaid { fastest: Some(-1.0), ..Plaid::default() }.validate().is_ok());
     }
 }

@@ -39,24 +39,30 @@ pub fn load<B: Backend>(
 ) -> Result<Result<(), B::Error>, Error> {
     let source = Source::open(path)?;
     let expected = source.checksum(origin)?;
-    let params = session.plan().params().to_vec();
-    let mut found = Vec::with_capacity(params.len());
-    for param in &params {
+    // What the optimizer never moves has no moments: `export` has written none.
+    let state = matches!(part, Part::Grad | Part::Moment1 | Part::Moment2 | Part::Ema);
+    let plan = session.plan();
+    let read = plan.params().iter().enumerate().filter(|(_, param)| !state || plan.param_slot(param, part).is_some());
+    let mut found = Vec::with_capacity(plan.params().len());
+    for (index, param) in read {
         let dims: Vec<usize> = param.shape.dims().iter().map(|&d| d as usize).collect();
         let parts = tensors_of(&param.path, &dims);
-        found.push(parts.iter().map(|(name, dims)| source.find(prefix, name, dims, origin)).collect::<Result<_, _>>()?);
+        let entries = parts.iter().map(|(name, dims)| source.find(prefix, name, dims, origin));
+        found.push((index, entries.collect::<Result<Vec<Entry<'_>>, _>>()?));
     }
     let mut sum = 0u64;
-    for (index, entries) in found.iter().enumerate() {
-        let entries: &Vec<Entry<'_>> = entries;
+    for (index, entries) in &found {
         let mut read = Ok(0);
-        if let Err(error) = session.set_param_with(index, part, |x| read = source.read_all(entries, x)) {
+        if let Err(error) = session.set_param_with(*index, part, |x| read = source.read_all(entries, x)) {
             return Ok(Err(error));
         }
         sum = sum.wrapping_add(read?);
     }
     if let Some(expected) = expected {
-        for entry in source.entries()?.iter().filter(|entry| found.iter().flatten().all(|read| read.name != entry.name))
+        for entry in source
+            .entries()?
+            .iter()
+            .filter(|entry| found.iter().flat_map(|(_, entries)| entries).all(|read| read.name != entry.name))
         {
             sum = sum.wrapping_add(source.read(entry, &mut vec![0.0; entry.elements()])?);
         }

@@ -41,7 +41,7 @@ fn model(case: &Case) -> Result<(Plaid, usize), Fault> {
     let layers = (0..).take_while(|n| case.has(&format!("param.model.blocks.{n}.attn_qkv.weight"))).count();
     let width_mult = if case.setting("width_mult").is_some() { case.number("width_mult")? } else { 1.0 };
     let heads = case.count("n_heads")?;
-    let plaid = Plaid { d_model, layers, heads, d_embed, condition: Condition::Shift, width_mult };
+    let plaid = Plaid { d_model, layers, heads, d_embed, condition: Condition::Shift, width_mult, ..Plaid::default() };
     plaid.validate()?;
     Ok((plaid, vocab))
 }

@@ -47,7 +47,8 @@ impl Model {
         let layers = (0..).take_while(|n| case.has(&format!("param.model.blocks.{n}.attn_qkv.weight"))).count();
         let width_mult = if case.setting("width_mult").is_some() { case.number("width_mult")? } else { 1.0 };
         let heads = case.count("n_heads")?;
-        let plaid = Plaid { d_model, layers, heads, d_embed, condition: Condition::Gamma, width_mult };
+        let plaid =
+            Plaid { d_model, layers, heads, d_embed, condition: Condition::Gamma, width_mult, ..Plaid::default() };
         plaid.validate()?;
         let weights = GammaWeights {
             w_1: case.vec("param.noise_schedule.W1")?,

@@ -67,6 +67,8 @@ pub struct Group {
     pub error: Var,
     /// Noisy embeddings [rows, len, d_embed].
     pub z: Var,
+    /// Embeddings of unit length [vocab, d_embed].
+    pub e: Var,
     /// The first of two predictions.
     pub before: Option<Var>,
     /// Logits [rows, len, vocab].
@@ -118,5 +120,5 @@ pub fn record(rec: &mut Recorder, recipe: Recipe<'_>, name: &str, noise: Option<
         Terms::Bound => rec.add(ce_loss, error_loss),
     };
     let (logits, x_0_hat) = (denoised.logits, denoised.x_0_hat);
-    Group { x_0, level, scales, features, ce_weight, error_weight, loss, nll, error, z, before, logits, x_0_hat }
+    Group { x_0, level, scales, features, ce_weight, error_weight, loss, nll, error, z, e, before, logits, x_0_hat }
 }

@@ -1,16 +1,19 @@
 //! The variational bound of a network with unit embeddings on held-out rows.
 
 use super::Noise;
+use super::levels::{ByLevel, Judge, Readers, Tally};
 use crate::Error;
 use crate::config::Config;
 use crate::corpus::Corpus;
 use crate::evaluate::{EVALUATION, Evaluation, jobs, summarise};
 use crate::objective::relaxed::{Group, Passes, Recipe, Terms, record};
-use galatea_autograd::Session;
+use galatea_autograd::{DType, Session};
 use galatea_kernels::Device;
 use galatea_models::Plaid;
 use galatea_models::plaid::Conditions;
 use galatea_processes::objectives::bound;
+use galatea_text::language::StoryLanguage;
+use ndarray::Array2;
 
 /// Rows of a measuring program.
 const BATCH: usize = 64;
@@ -33,8 +36,10 @@ impl Bound {
         let (len, mut rec) = (corpus.len(), config.training.recorder());
         let recipe =
             Recipe { plaid, vocab: corpus.vocab(), rows: BATCH, len, passes: Passes::Two, terms: Terms::CrossEntropy };
-        let group = record(&mut rec, recipe, "", None);
-        let session = Session::new(device.clone(), rec.finish(&[group.nll, group.error]))?;
+        let mut group = record(&mut rec, recipe, "", None);
+        // Read as they are, in whatever the network computes.
+        [group.z, group.e] = [group.z, group.e].map(|x| rec.cast(x, DType::F32));
+        let session = Session::new(device.clone(), rec.finish(&[group.nll, group.error, group.z, group.e]))?;
         let (rows, times) = (config.training.eval_rows, config.training.eval_times);
         Ok(Self { plaid: plaid.clone(), session, group, len, rows, times })
     }
@@ -63,6 +68,45 @@ impl Bound {
             chunk.iter().zip(sums).for_each(|(&(row, _), (nll, _))| total[row] += nll);
         }
         Ok(summarise(&total, corpus, &rows, times))
+    }
+
+    /// The bound part by part, beside readers who know the language.
+    ///
+    /// # Errors
+    /// If memory is short.
+    pub(crate) fn by_level(
+        &mut self,
+        noise: &Noise,
+        (corpus, language): (&Corpus, &StoryLanguage),
+        seed: u64,
+    ) -> Result<ByLevel, Error> {
+        let rows = corpus.validation(self.rows);
+        let (len, d) = (self.len, self.plaid.d_embed);
+        let count = rows.len() / len;
+        let starts = (0..count).map(|row| (row, 0.0)).collect();
+        let (mut tally, mut number) = (Tally::new(), 0);
+        for (jobs, start) in [(jobs(count, self.times, seed), false), (starts, true)] {
+            for chunk in jobs.chunks(BATCH) {
+                let sums = self.measure(noise, &rows, chunk, seed, &mut number)?;
+                let z: Vec<f32> = self.session.read(self.group.z)?;
+                let e: Vec<f32> = self.session.read(self.group.e)?;
+                let widen =
+                    |x: &[f32]| Array2::from_shape_fn((x.len() / d, d), |(row, column)| f64::from(x[row * d + column]));
+                let judge = Judge::new(language, widen(&e))?;
+                for (i, (&(row, t), (nll, error))) in chunk.iter().zip(sums).enumerate() {
+                    let (z, x_0) = (widen(&z[i * len * d..(i + 1) * len * d]), &rows[row * len..(row + 1) * len]);
+                    let [alone, exact] = judge.read(&z, noise.gamma(t), x_0)?;
+                    if start {
+                        tally.reconstruction(Readers { model: nll, alone: alone.0, exact: exact.0 });
+                    } else {
+                        let weight = bound::weight_of_gamma(noise.gamma(t), noise.slope(t));
+                        tally.diffusion(t, weight, Readers { model: error, alone: alone.1, exact: exact.1 });
+                    }
+                }
+            }
+        }
+        let (prior, _) = bound::prior(noise.gamma(1.0), 1.0, d);
+        Ok(tally.means(len, |t| noise.gamma(t), prior * len as f64))
     }
 
     /// (cross-entropy, squared error) of every (row, time), summed over its tokens.

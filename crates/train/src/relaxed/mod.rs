@@ -5,9 +5,11 @@
 
 mod bound;
 mod learned;
+mod levels;
 
 pub(crate) use bound::Bound;
 pub(crate) use learned::{LearnedNoise, Noise, Which};
+pub use levels::{ByLevel, Level, Readers};
 
 use crate::Error;
 use crate::config::{Config, ObjectiveConfig};
