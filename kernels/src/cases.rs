@@ -201,6 +201,10 @@ pub(crate) fn check_both(op: Op, reads: &[Host], in_place: &[Host], truth: &[Vec
 /// Nothing happens for an op without kernels; `plan.rs` says which those are. With the feature `cuda`, also whether a GPU would take every launch.
 #[track_caller]
 pub(crate) fn emulated(op: Op, reads: &[Host], in_place: &[Host], truth: &[Vec<f64>], tolerance: f64) {
+    // An interpreter of Rust does not run another of CUDA.
+    if cfg!(miri) {
+        return;
+    }
     let asked = std::env::var("GALATEA_SCHEDULES").ok().and_then(|n| n.parse().ok()).unwrap_or(8u64);
     let inst = instruction(op, reads).0;
     // Every op has small cases, which meet all its barriers; the large ones are there for the edges of tiles.

@@ -37,7 +37,8 @@ unsafe impl Sync for Shared {}
 unsafe impl Send for Shared {}
 
 /// Spins before a waiting worker sleeps: about 50 microseconds, longer than the gap between two kernels.
-const SPINS: u32 = 20_000;
+/// Under Miri every one is interpreted.
+const SPINS: u32 = if cfg!(miri) { 10 } else { 20_000 };
 
 /// Spins before the caller lets other programs run while it waits for a worker.
 const YIELD: u32 = 4_000;

@@ -43,7 +43,7 @@ usage: cargo xtask <command>
         sass NAME                the instructions of one file of kernels, and counts of those that matter
         run [--seeds N] [--asan] the kernels in host memory under N schedules (64), or with an address sanitizer
         build --out DIR          machine code for a machine without the compiler
-  miri                           the tests of galatea-tensor under Miri, where a nightly with Miri is installed
+  miri                           galatea-tensor and the pool of the kernels under Miri, where a nightly with Miri is installed
 ";
 
 /// How a command ended, when nothing kept it from running.

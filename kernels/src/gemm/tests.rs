@@ -12,7 +12,6 @@ pub(super) const LAYOUTS: [(Layout, Layout); 4] = [
 ];
 
 /// One row, one column, the edges of every tile and block, several tasks, odd sums over k.
-#[cfg(not(miri))]
 pub(super) const SIZES: [(usize, usize, usize); 9] = [
     (1, 1, 1),
     (8, 48, 16),
@@ -24,10 +23,6 @@ pub(super) const SIZES: [(usize, usize, usize); 9] = [
     (300, 20, 769),
     (33, 97, 1601),
 ];
-
-/// Of these what an interpreter computes in minutes.
-#[cfg(miri)]
-pub(super) const SIZES: [(usize, usize, usize); 3] = [(1, 1, 1), (9, 49, 3), (33, 17, 33)];
 
 fn random(len: usize, row: u32) -> Vec<f32> {
     let mut rng = Philox::new(1, 0, 0, row);

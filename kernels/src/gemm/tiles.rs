@@ -83,6 +83,7 @@ pub(super) enum Unit {
 }
 
 /// Palette 1: eight tiles of sixteen rows of 64 bytes.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
 #[repr(C, align(64))]
 struct Configuration {
     palette: u8,
@@ -92,6 +93,7 @@ struct Configuration {
     rows: [u8; 16],
 }
 
+#[cfg(all(target_arch = "x86_64", not(miri)))]
 static CONFIGURATION: Configuration = {
     let (mut row_bytes, mut rows) = ([0; 16], [0; 16]);
     let mut tile = 0;
