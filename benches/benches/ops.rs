@@ -209,8 +209,8 @@ fn optimizers(bench: &mut Bench) {
     let reads: [Read<'_>; 3] = [(&[vocab * d], Normal), (&[1], Value(1.0)), (&[Hyper::LEN], RATE)];
     run(bench, &format!("{vocab}x{d}"), Op::AdamW { adamw, ema: false, copy: false }, &reads);
     let muon = Muon { momentum: 0.95, iterations: 5, weight_decay: 0.0 };
-    for (r, c) in [(384, 128), (512, 128), (768, 768)] {
-        let reads: [Read<'_>; 3] = [(&[r, c], Normal), (&[1], Value(1.0)), (&[Hyper::LEN], RATE)];
-        run(bench, &format!("{r}x{c}"), Op::Muon(muon), &reads);
+    for (n, r, c) in [(1, 512, 128), (4, 384, 128), (4, 512, 128), (4, 128, 512), (1, 768, 768)] {
+        let reads: [Read<'_>; 3] = [(&[n, r, c], Normal), (&[1], Value(1.0)), (&[Hyper::LEN], RATE)];
+        run(bench, &format!("{n}x{r}x{c}"), Op::Muon(muon), &reads);
     }
 }

@@ -109,8 +109,9 @@ pub fn cost(inst: &Inst) -> Cost {
         Op::EmbeddingAdamW { ema, .. } => read(1) + (15 + if ema { 3 } else { 0 }) * write(0),
         Op::AdamW { ema, .. } => (15 + if ema { 3 } else { 0 }) * read(0),
         Op::Muon(muon) => {
-            let (s, k) = (inst.writes[2].shape.dim(0) as u64, inst.writes[2].shape.dim(1) as u64);
-            u64::from(muon.iterations) * (4 * s * s * k + 2 * s * s * s) + 8 * read(0)
+            let (n, s) = (write(4) / inst.writes[4].shape.cols() as u64, inst.writes[4].shape.cols() as u64);
+            // Half of two symmetric products, the whole of the third: n s is the rows of gram, so read(0) / n s is k / s.
+            u64::from(muon.iterations) * (3 * s * read(0) + n * s * s) + 8 * read(0)
         }
         Op::Ema => 3 * write(0),
     };

@@ -446,24 +446,9 @@ fn execute(cores: &Cores, memory: &Memory, inst: &Inst) {
             ops::adamw::step(cores, adamw, read(0), read(1), read(2), param, m, v, ema, copy);
         }
         Op::Muon(muon) => {
-            let (rows, columns) = (dim(0, 0), dim(0, 1));
-            let (param, momentum, x, next) = (write(0), write(1), write(2), write(3));
-            let (gram, poly) = (write(4), write(5));
-            ops::muon::step(
-                cores,
-                muon,
-                rows,
-                columns,
-                read(0),
-                read(1),
-                read(2),
-                param,
-                momentum,
-                x,
-                next,
-                gram,
-                poly,
-            );
+            let (g, norm, hyper, matrix) = (read(0), read(1), read(2), (dim(0, 1), dim(0, 2)));
+            let scratch = ops::muon::Scratch { x: write(2), next: write(3), gram: write(4), poly: write(5) };
+            ops::muon::step(cores, muon, matrix, g, norm, hyper, write(0), write(1), scratch);
         }
         Op::Ema => ops::ema::step(cores, read(0), read(1), write(0)),
     }

@@ -449,8 +449,8 @@ pub enum Op {
         /// Whether the bf16 copy is written.
         copy: bool,
     },
-    /// Muon on one matrix. Reads g [r,c], norm [1], hyper; writes param [r,c] and momentum [r,c] *in place*, then scratch:
-    /// x [s,k], next [s,k], gram [s,s], poly [s,s] with s = min(r,c), k = max(r,c).
+    /// Muon on n matrices of one shape. Reads g [n,r,c], norm [1], hyper; writes param [n,r,c] and momentum [n,r,c] *in place*,
+    /// then scratch: x [n,r,c], next [n,r,c], gram [n,s,s], poly [n,s,s] with s = min(r,c).
     Muon(Muon),
     /// ema = decay ema + (1 - decay) param, flat. Reads param, hyper; writes ema *in place*.
     Ema,

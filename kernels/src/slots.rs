@@ -523,12 +523,12 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
             out
         }
         Op::Muon(_) => {
-            const E: &str = "g [r, c], norm [1], hyper";
+            const E: &str = "g [n, r, c], norm [1], hyper";
             arity(3, &[F32; 3], E)?;
-            check(reads[0].0.rank() == 2 && is(1, &[1]) && is(2, &[Hyper::LEN]), E)?;
-            let (r, c) = (reads[0].0.dim(0), reads[0].0.dim(1));
-            let (s, k) = (r.min(c), r.max(c));
-            vec![same(0), same(0), f(&[s, k]), f(&[s, k]), f(&[s, s]), f(&[s, s])]
+            check(rank3(0) && is(1, &[1]) && is(2, &[Hyper::LEN]), E)?;
+            let (n, r, c) = d3(0);
+            let gram = f(&[n, r.min(c), r.min(c)]);
+            vec![same(0), same(0), same(0), same(0), gram, gram]
         }
         Op::Ema => {
             const E: &str = "param (flat) and hyper";

@@ -1,8 +1,12 @@
 //! The optimizer as ops: a whole training step is one program.
 
+use crate::plan::padded;
 use crate::record::{Call, Place, Recorder, Role, Var};
 use crate::{DType, Part, Shape};
 use galatea_kernels::{AdamW, Hyper, Muon, Op};
+
+/// Most elements of the matrices that Muon moves together: more would gain nothing and need more scratch.
+const STACK: usize = 1 << 20;
 
 /// Which rule moves which parameters.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -69,8 +73,11 @@ impl Recorder {
             Optimizer::Muon { matrices: muon, rest } => {
                 self.adamw(AdamW { weight_decay: 0.0, ..rest }, update.ema, norm, hyper, 0, tables);
                 self.adamw(rest, update.ema, norm, hyper, tables, matrices);
-                for (at, &param) in layout.iter().enumerate().take(all).skip(matrices) {
-                    self.muon(muon, norm, hyper, at, param);
+                let mut from = matrices;
+                while from < all {
+                    let to = from + self.stack(&layout[from..all]);
+                    self.muon(muon, norm, hyper, from, to);
+                    from = to;
                 }
                 if update.ema && matrices < all {
                     let [param, ema] = [Part::Value, Part::Ema].map(|part| self.flat(part, matrices, all));
@@ -142,32 +149,43 @@ impl Recorder {
         self.copies.iter().any(Option::is_some)
     }
 
-    fn muon(&mut self, muon: Muon, norm: Var, hyper: Var, at: usize, param: usize) {
-        let Some(gradient) = self.grads[param] else { return };
+    /// How many of the parameters, which lie one after another, are matrices of one shape without a gap between them that Muon
+    /// moves together.
+    fn stack(&self, params: &[usize]) -> usize {
+        let shape = self.params[params[0]].shape;
+        let most = if padded(shape) == shape.len() { (STACK / shape.len()).max(1) } else { 1 };
+        params.iter().take(most).take_while(|&&p| self.params[p].shape == shape).count()
+    }
+
+    fn muon(&mut self, muon: Muon, norm: Var, hyper: Var, from: usize, to: usize) {
+        let param = self.fix_layout()[from];
         let shape = self.params[param].shape;
-        let momentum = self.node(shape, DType::F32, Place::Flat(Part::Moment1, at, at + 1));
-        let (s, k) = (shape.dim(0).min(shape.dim(1)), shape.dim(0).max(shape.dim(1)));
-        let scratch =
-            [[s, k], [s, k], [s, s], [s, s]].map(|dims| self.node(Shape::new(&dims), DType::F32, Place::Work));
-        let writes = [self.params[param].var, momentum].into_iter().chain(scratch).collect();
+        let (n, s) = (to - from, shape.dim(0).min(shape.dim(1)));
+        let (stack, gram) = (Shape::new(&[n, shape.dim(0), shape.dim(1)]), Shape::new(&[n, s, s]));
+        let [gradient, param, momentum] = [Part::Grad, Part::Value, Part::Moment1]
+            .map(|part| self.node(stack, DType::F32, Place::Flat(part, from, to)));
+        let scratch = [stack, stack, gram, gram].map(|shape| self.node(shape, DType::F32, Place::Work));
+        let writes = [param, momentum].into_iter().chain(scratch).collect();
         self.modify(Op::Muon(muon), &[gradient, norm, hyper], writes);
     }
 
     /// A flat view of one part of the parameters `from..to` in layout order.
     fn flat(&mut self, part: Part, from: usize, to: usize) -> Var {
         let layout = self.fix_layout();
-        let len = layout[from..to].iter().map(|&p| crate::plan::padded(self.params[p].shape)).sum();
+        let len = layout[from..to].iter().map(|&p| padded(self.params[p].shape)).sum();
         self.node(Shape::new(&[len]), part.dtype(), Place::Flat(part, from, to))
     }
 
     /// The parameters' order in memory: those with a gradient first (one that is in memory before one that is not), by role, so
-    /// that each rule of the optimizer sees one flat run of what it moves; then those that have a bf16 copy.
+    /// that each rule of the optimizer sees one flat run of what it moves, and matrices by shape; then those that have a bf16
+    /// copy.
     pub(crate) fn fix_layout(&mut self) -> Vec<usize> {
         if self.layout.is_none() {
             let mut order: Vec<usize> = (0..self.params.len()).collect();
             order.sort_by_cached_key(|&i| {
-                let frozen = self.grads[i].is_none();
-                (frozen, self.fused.contains(&i), frozen && self.copies[i].is_none(), self.params[i].role, i)
+                let (frozen, role) = (self.grads[i].is_none(), self.params[i].role);
+                let shape = (role == Role::Matrix).then(|| self.params[i].shape.dims().to_vec());
+                (frozen, self.fused.contains(&i), frozen && self.copies[i].is_none(), role, shape, i)
             });
             self.layout = Some(order);
         }

@@ -122,6 +122,16 @@ impl<'a> Factor<'a> {
         Self { data: data.into(), stride: cols, layout }
     }
 
+    /// The factor that begins `at` elements later.
+    pub(super) fn after(self, at: usize) -> Self {
+        let data = match self.data {
+            Elements::F32(x) => Elements::F32(&x[at..]),
+            Elements::Bf16(x) => Elements::Bf16(&x[at..]),
+            Elements::I8(x) => Elements::I8(&x[at..]),
+        };
+        Self { data, ..self }
+    }
+
     #[track_caller]
     pub(super) fn check(&self, rows: usize, cols: usize) {
         let (rows, cols) = if self.layout == Layout::Normal { (rows, cols) } else { (cols, rows) };

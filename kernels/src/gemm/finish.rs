@@ -1,15 +1,19 @@
 //! What happens to a finished tile of C while it is in cache: bias, activation, residual, and the store.
+//!
+//! Rows of C that the tile below will write (and read of a residual) are asked for meanwhile: a store that waits for its line
+//! holds up the sums after it.
 
+use super::vector::{COLS, ROWS};
+use super::{Elements, ElementsMut, prefetch};
 use crate::isa::{Isa, multiversion};
 use crate::op::Activation;
 use crate::ops::activation::apply;
-use crate::pool::Pieces;
+use crate::pool::{Pieces, Tile};
 use crate::real::Real;
+use std::ops::Range;
 
-use super::{Elements, ElementsMut};
-
-/// Columns of the widest tile.
-const WIDEST: usize = super::vector::COLS;
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 /// What a product does besides C = A B, in this order: u = scale A B + bias, kept where asked; y = act(u) + weight residual;
 /// C = y, or C = C + y.
@@ -48,7 +52,8 @@ impl<'a> Epilogue<'a> {
         self.u.iter().for_each(|u| whole("u", u.len(), m * n));
         self.residual.iter().for_each(|(_, x)| whole("the residual", x.len(), m * n));
         let Epilogue { scale, bias, activation, u, residual, accumulate } = self;
-        Finish { scale, bias, activation, u: u.map(Output::new), residual, accumulate, c: Output::new(c), n }
+        let (u, c) = (u.map(Output::new), Output::new(c));
+        Finish { scale, bias, activation, u, residual, accumulate, c, n, mirror: None }
     }
 }
 
@@ -63,6 +68,8 @@ pub(super) struct Finish<'a> {
     pub(super) c: Output<'a>,
     /// Columns of C.
     pub(super) n: usize,
+    /// The side of the blocks of a symmetric C: a tile right of its rows' block is written below the diagonal too.
+    pub(super) mirror: Option<usize>,
 }
 
 /// A matrix that tasks write disjoint pieces of.
@@ -79,15 +86,67 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Writes (or, if `accumulate`, adds) one row piece from element `at` on.
-    fn put(&self, isa: Isa, at: usize, row: &[f32], accumulate: bool) {
+    /// Writes (or, if `accumulate`, adds) rows of `width` from row `first` of C's `n` columns on, in `columns`.
+    ///
+    /// # Safety
+    /// The calling task owns this rectangle of C alone.
+    unsafe fn put(
+        &self,
+        isa: Isa,
+        (n, first): (usize, usize),
+        columns: Range<usize>,
+        tile: Rows<'_>,
+        accumulate: bool,
+    ) {
+        let rows = tile.data.len() / tile.width;
         match self {
-            // SAFETY: the piece lies in the tile of C that the calling task owns alone (`gemm`).
-            Output::F32(c) => store(isa, row, accumulate, unsafe { c.piece(at, at + row.len()) }),
-            // SAFETY: as above.
-            Output::Bf16(c) => store(isa, row, accumulate, unsafe { c.piece(at, at + row.len()) }),
+            // SAFETY: the caller's.
+            Output::F32(c) => store(isa, &mut unsafe { Tile::new(c, n, first, rows, columns) }, tile, accumulate),
+            // SAFETY: the caller's.
+            Output::Bf16(c) => store(isa, &mut unsafe { Tile::new(c, n, first, rows, columns) }, tile, accumulate),
         }
     }
+
+    /// Writes (or adds) a tile's columns as rows.
+    ///
+    /// # Safety
+    /// As [`Output::put`]: of the rectangle that the turned tile covers.
+    unsafe fn put_turned(
+        &self,
+        (n, first): (usize, usize),
+        columns: Range<usize>,
+        rows: usize,
+        tile: Rows<'_>,
+        accumulate: bool,
+    ) {
+        match self {
+            // SAFETY: the caller's.
+            Output::F32(c) => store_turned(&mut unsafe { Tile::new(c, n, first, rows, columns) }, tile, accumulate),
+            // SAFETY: the caller's.
+            Output::Bf16(c) => store_turned(&mut unsafe { Tile::new(c, n, first, rows, columns) }, tile, accumulate),
+        }
+    }
+
+    /// Asks for the lines of `cols` elements from `at` on.
+    fn ask(&self, at: usize, cols: usize) {
+        match self {
+            Output::F32(c) => ask(c.address(at), cols),
+            Output::Bf16(c) => ask(c.address(at), cols),
+        }
+    }
+}
+
+/// Asks for the lines of `count` elements from an address on, which may be any.
+fn ask<X>(first: *const X, count: usize) {
+    (0..count).step_by(LINE / size_of::<X>()).for_each(|at| prefetch(first.wrapping_add(at).cast()));
+    prefetch(first.wrapping_add(count - 1).cast());
+}
+
+/// Rows of a tile, `width` apart.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    data: &'a [f32],
+    width: usize,
 }
 
 /// What takes the finished tiles of a product.
@@ -96,47 +155,105 @@ pub(crate) trait Sink: Sync {
     fn tile(&self, isa: Isa, at: (usize, usize), rows: usize, cols: usize, tile: &mut [f32], width: usize);
 }
 
+impl Finish<'_> {
+    /// Asks for what the tile below that at (i, j) touches.
+    fn ask_below(&self, (i, j): (usize, usize), rows: usize, cols: usize) {
+        for at in (i + rows..i + 2 * rows).map(|row| row * self.n + j) {
+            self.c.ask(at, cols);
+            self.u.iter().for_each(|u| u.ask(at, cols));
+            match self.residual {
+                Some((_, Elements::F32(x))) => ask(x.as_ptr().wrapping_add(at), cols),
+                Some((_, Elements::Bf16(x))) => ask(x.as_ptr().wrapping_add(at), cols),
+                Some((_, Elements::I8(_))) | None => {}
+            }
+        }
+    }
+}
+
 impl Sink for Finish<'_> {
     fn tile(&self, isa: Isa, (i, j): (usize, usize), rows: usize, cols: usize, tile: &mut [f32], width: usize) {
-        for (r, row) in tile.chunks_exact_mut(width).enumerate().take(rows) {
-            let (row, at) = (&mut row[..cols], (i + r) * self.n + j);
-            if self.scale != 1.0 {
-                row.iter_mut().for_each(|x| *x *= self.scale);
+        self.ask_below((i, j), rows, cols);
+        // Columns beyond the tile's are computed along and stored nowhere.
+        let tile = &mut tile[..rows * width];
+        if self.scale != 1.0 {
+            scale(isa, self.scale, tile);
+        }
+        if let Some(bias) = self.bias {
+            add(isa, 1.0, &bias[j..j + cols], 0, tile, width);
+        }
+        if let Some(u) = &self.u {
+            // SAFETY: a tile is handed over once, by the task that owns it.
+            unsafe { u.put(isa, (self.n, i), j..j + cols, Rows { data: tile, width }, false) };
+        }
+        if self.activation != Activation::None {
+            for part in tile.chunks_mut(ROWS * COLS) {
+                let before = &mut [0.0; ROWS * COLS][..part.len()];
+                before.copy_from_slice(part);
+                apply(isa, self.activation, before, part);
             }
-            if let Some(bias) = self.bias {
-                add(isa, 1.0, &bias[j..j + cols], row);
-            }
-            if let Some(u) = &self.u {
-                u.put(isa, at, row, false);
-            }
-            if self.activation != Activation::None {
-                let before = &mut [0.0; WIDEST][..cols];
-                before.copy_from_slice(row);
-                apply(isa, self.activation, before, row);
-            }
-            match self.residual {
-                None => {}
-                Some((weight, Elements::F32(x))) => add(isa, weight, &x[at..at + cols], row),
-                Some((weight, Elements::Bf16(x))) => add(isa, weight, &x[at..at + cols], row),
-                Some((_, Elements::I8(_))) => unreachable!("a residual is an activation, f32 or bf16"),
-            }
-            self.c.put(isa, at, row, self.accumulate);
+        }
+        let at = i * self.n + j;
+        match self.residual {
+            None => {}
+            Some((weight, Elements::F32(x))) => add(isa, weight, &x[at..], self.n, tile, width),
+            Some((weight, Elements::Bf16(x))) => add(isa, weight, &x[at..], self.n, tile, width),
+            Some((_, Elements::I8(_))) => unreachable!("a residual is an activation, f32 or bf16"),
+        }
+        let tile = Rows { data: tile, width };
+        // SAFETY: as for u.
+        unsafe { self.c.put(isa, (self.n, i), j..j + cols, tile, self.accumulate) };
+        let Some(side) = self.mirror else { return };
+        let (before, i) = (i / self.n * self.n, i % self.n);
+        if i / side < j / side {
+            // SAFETY: below the diagonal, where no task computes (`Task::symmetric`), across it from this tile.
+            unsafe { self.c.put_turned((self.n, before + j), i..i + rows, cols, tile, self.accumulate) };
+        }
+    }
+}
+
+/// `f` of every pair, with a row of the widest tile as a loop of known length: whole vectors, no call to copy them.
+#[inline(always)]
+pub(super) fn pairs<X, Y>(x: &mut [X], y: &[Y], f: impl Fn(&mut X, &Y)) {
+    if x.len() == COLS
+        && let (Some(x), Some(y)) = (x.first_chunk_mut::<COLS>(), y.first_chunk::<COLS>())
+    {
+        x.iter_mut().zip(y).for_each(|(x, y)| f(x, y));
+    } else {
+        x.iter_mut().zip(y).for_each(|(x, y)| f(x, y));
+    }
+}
+
+multiversion! {
+    fn scale(by: f32, tile: &mut [f32]) {
+        tile.iter_mut().for_each(|x| *x *= by);
+    }
+}
+
+multiversion! {
+    /// Adds rows of x, `stride` apart, to those of a tile; the last may be shorter.
+    fn add<X: Real>(weight: f32, x: &[X], stride: usize, tile: &mut [f32], width: usize) {
+        for (r, row) in tile.chunks_exact_mut(width).enumerate() {
+            pairs(row, &x[r * stride..], |y, x| *y += weight * x.load());
         }
     }
 }
 
 multiversion! {
-    fn add<X: Real>(weight: f32, x: &[X], row: &mut [f32]) {
-        row.iter_mut().zip(x).for_each(|(y, x)| *y += weight * x.load());
+    fn store<X: Real>(to: &mut Tile<'_, X>, tile: Rows<'_>, accumulate: bool) {
+        for (r, row) in tile.data.chunks_exact(tile.width).enumerate() {
+            if accumulate {
+                pairs(to.row(r), row, |to, x| *to = X::store(to.load() + x));
+            } else {
+                pairs(to.row(r), row, |to, x| *to = X::store(*x));
+            }
+        }
     }
 }
 
-multiversion! {
-    fn store<X: Real>(row: &[f32], accumulate: bool, to: &mut [X]) {
-        if accumulate {
-            to.iter_mut().zip(row).for_each(|(to, x)| *to = X::store(to.load() + x));
-        } else {
-            to.iter_mut().zip(row).for_each(|(to, x)| *to = X::store(*x));
+fn store_turned<X: Real>(to: &mut Tile<'_, X>, tile: Rows<'_>, accumulate: bool) {
+    for c in 0..to.height() {
+        for (to, row) in to.row(c).iter_mut().zip(tile.data.chunks_exact(tile.width)) {
+            *to = X::store(if accumulate { to.load() + row[c] } else { row[c] });
         }
     }
 }

@@ -7,9 +7,9 @@
 //! The instruction multiplies signed bytes by unsigned ones, so q is packed as q + 128 and 128 times the sum of a's row is
 //! taken off again. Every unit computes the same integers, and what follows has one order: no bit depends on the level.
 
-use super::finish::{Finish, Output};
+use super::finish::{Finish, pairs};
 use super::pack::LIFT;
-use super::{ElementsMut, Factor, Layout, Precision, Right, Sink, Unit, run_into};
+use super::{Batch, ElementsMut, Epilogue, Factor, Layout, Precision, Right, Sink, Unit, run_into};
 use crate::cpu::Cores;
 use crate::isa::{Isa, multiversion};
 use crate::op::Activation;
@@ -44,11 +44,11 @@ pub fn linear(
     let lens = (x.rows.len(), scales.len(), bias.map_or(n, <[f32]>::len), y.len());
     assert_eq!(lens, (2 * m, n, n, m * n), "rows, scales, bias and output of a {m} x {n} product");
     assert!(k <= DEPTH, "sums of {k} products of bytes may not fit 32 bits");
-    let finish =
-        Finish { scale: 1.0, bias, activation, u: None, residual: None, accumulate: false, c: Output::new(y), n };
+    let finish = Epilogue { bias, activation, ..Epilogue::default() }.into_sink(m, n, y);
     let (a, b) = (Factor::new(x.values, k, Layout::Normal), Factor::new(q, k, Layout::Transposed));
     let sink = Scaled { rows: x.rows.as_chunks().0, scales, finish };
-    run_into(cores, Unit::choose(cores.isa, Precision::Int8), (m, n, k), a, Right::Plain(b), &sink);
+    let unit = Unit::choose(cores.isa, Precision::Int8);
+    run_into(cores, unit, Batch::ONE, (m, n, k), a, Right::Plain(b), &sink);
 }
 
 /// Turns a tile of integers into numbers, then finishes it like any other.
@@ -60,18 +60,17 @@ struct Scaled<'a> {
 
 impl Sink for Scaled<'_> {
     fn tile(&self, isa: Isa, (i, j): (usize, usize), rows: usize, cols: usize, tile: &mut [f32], width: usize) {
-        for ([scale, sum], row) in self.rows[i..i + rows].iter().zip(tile.chunks_exact_mut(width)) {
-            // A sum of 2^16 bytes is an integer that f32 holds.
-            scaled(isa, *scale, LIFT * *sum as i32, &self.scales[j..j + cols], &mut row[..cols]);
-        }
+        scaled(isa, &self.rows[i..i + rows], &self.scales[j..j + cols], tile, width);
         self.finish.tile(isa, (i, j), rows, cols, tile, width);
     }
 }
 
 multiversion! {
-    fn scaled(scale: f32, lifted: i32, scales: &[f32], row: &mut [f32]) {
-        for (y, s) in row.iter_mut().zip(scales) {
-            *y = (y.to_bits() as i32).wrapping_sub(lifted) as f32 * s * scale;
+    fn scaled(rows: &[[f32; 2]], scales: &[f32], tile: &mut [f32], width: usize) {
+        for (&[scale, sum], row) in rows.iter().zip(tile.chunks_exact_mut(width)) {
+            // A sum of 2^16 bytes is an integer that f32 holds.
+            let lifted = LIFT * sum as i32;
+            pairs(row, scales, |y, s| *y = (y.to_bits() as i32).wrapping_sub(lifted) as f32 * s * scale);
         }
     }
 }
@@ -114,7 +113,7 @@ mod tests {
             for (isa, unit) in units_of_bytes() {
                 let sink = Integers(Mutex::new(vec![i32::MIN; m * n]), n);
                 let (a, b) = (Factor::new(&a[..], stride(la, m, k), la), Factor::new(&b[..], stride(lb, k, n), lb));
-                run_into(&cores(2, isa), unit, (m, n, k), a, Right::Plain(b), &sink);
+                run_into(&cores(2, isa), unit, Batch::ONE, (m, n, k), a, Right::Plain(b), &sink);
                 let found = sink.0.into_inner().expect("no test thread panicked");
                 assert!(found.iter().map(|&x| i64::from(x)).eq(truth.iter().copied()), "{isa:?} {unit:?} {m}x{n}x{k}");
             }
@@ -138,6 +137,14 @@ mod tests {
     fn int8_times_f32_is_refused() {
         let (a, b) = (Factor::new(&[1i8][..], 1, Layout::Normal), Factor::new(&[1.0f32][..], 1, Layout::Normal));
         let unit = Unit::choose(Isa::Portable, Elements::I8(&[]).precision());
-        run_into(&cores(1, Isa::Portable), unit, (1, 1, 1), a, Right::Plain(b), &Integers(Mutex::new(vec![0]), 1));
+        run_into(
+            &cores(1, Isa::Portable),
+            unit,
+            Batch::ONE,
+            (1, 1, 1),
+            a,
+            Right::Plain(b),
+            &Integers(Mutex::new(vec![0]), 1),
+        );
     }
 }

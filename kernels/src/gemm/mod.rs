@@ -10,6 +10,7 @@
 //! through the same tiles by their bits until a sink scales them ([`int8`]).
 
 mod ahead;
+mod batch;
 pub(crate) mod cuda;
 #[cfg(all(test, target_arch = "x86_64", target_os = "linux", not(miri)))]
 mod emulator;
@@ -23,6 +24,7 @@ pub(crate) mod tiles;
 mod vector;
 mod words;
 
+pub use batch::{Batch, gemm_batch};
 pub use factor::{Elements, ElementsMut, Factor, Layout, Precision};
 pub use finish::Epilogue;
 pub use packed::{Right, pack_weights, packed_words};
@@ -133,12 +135,12 @@ struct Blocking {
 
 impl Blocking {
     /// From the shape alone, so that no bit depends on the machine's threads.
-    fn new(unit: Unit, (m, n, k): (usize, usize, usize)) -> Self {
+    fn new(unit: Unit, count: usize, (m, n, k): (usize, usize, usize)) -> Self {
         let (tile_rows, tile_cols) = unit.tile();
         let depth = unit.depth() * unit.word().depth();
         let mut panels = if k <= depth { PANELS_AT_ONCE } else { PANELS };
         let mut rows = unit.task_rows();
-        let tasks = |rows: usize, panels: usize| m.div_ceil(rows) * n.div_ceil(panels * tile_cols);
+        let tasks = |rows: usize, panels: usize| count * m.div_ceil(rows) * n.div_ceil(panels * tile_cols);
         while tasks(rows, panels) < TASKS && panels > 1 {
             panels -= 1;
         }
@@ -264,7 +266,7 @@ pub(crate) fn product_into(
 ) -> usize {
     let b = Right::Plain(b);
     let unit = Unit::choose(cores.isa, precision);
-    run_into(cores, unit, shape, a, b, sink);
+    run_into(cores, unit, Batch::ONE, shape, a, b, sink);
     unit.tile().1
 }
 
@@ -298,25 +300,41 @@ fn run(
     c: ElementsMut<'_>,
     epilogue: Epilogue<'_>,
 ) {
-    run_into(cores, unit, (m, n, k), a, b, &epilogue.into_sink(m, n, c));
+    run_into(cores, unit, Batch::ONE, (m, n, k), a, b, &epilogue.into_sink(m, n, c));
 }
 
-fn run_into(cores: &Cores, unit: Unit, (m, n, k): (usize, usize, usize), a: Factor<'_>, b: Right<'_>, sink: &dyn Sink) {
-    a.check(m, k);
-    b.check(n, k);
+/// Rows of the product number z begin at z m for the sink.
+fn run_into(
+    cores: &Cores,
+    unit: Unit,
+    batch: Batch,
+    (m, n, k): (usize, usize, usize),
+    a: Factor<'_>,
+    b: Right<'_>,
+    sink: &dyn Sink,
+) {
     let b = b.of(unit, n, k);
+    batch.check((m, n, k), a, b);
     let bytes = |factor: Factor<'_>| factor.data.precision() == Precision::Int8;
     let both = [bytes(a), matches!(b, Right::Plain(b) if bytes(b))];
     assert_eq!(both, [unit.word() == Word::Quad; 2], "int8 is multiplied by int8 alone");
-    let blocking = Blocking::new(unit, (m, n, k));
+    let blocking = Blocking::new(unit, batch.count, (m, n, k));
     let (row_tasks, col_tasks) = (m.div_ceil(blocking.rows), n.div_ceil(blocking.cols));
-    cores.pool.run(row_tasks * col_tasks, &|task| {
-        let (i, j) = (task % row_tasks * blocking.rows, task / row_tasks * blocking.cols);
+    // Rows first, which share a panel of B, then products. The last columns of a symmetric product are the longest.
+    let place = |task: usize| {
+        let (z, col) = (task / row_tasks % batch.count, task / row_tasks / batch.count);
+        let col = if batch.symmetric { col_tasks.checked_sub(col + 1)? } else { col };
+        (col < col_tasks).then_some((z, task % row_tasks * blocking.rows, col * blocking.cols))
+    };
+    cores.pool.run(row_tasks * col_tasks * batch.count, &|task| {
+        let (z, i, j) = place(task).expect("fewer tasks than rectangles");
         let rows = (i, (i + blocking.rows).min(m));
         let cols = (j, (j + blocking.cols).min(n));
-        let (isa, depth, stride) =
-            (cores.isa, blocking.depth, cores.pool.threads().div_ceil(row_tasks) * blocking.cols);
-        let task = Task { isa, unit, rows, cols, stride, n, k, depth, a, b, sink };
+        let next = place(task + cores.pool.threads().div_ceil(row_tasks) * row_tasks);
+        let next = next.map(|(z, _, j)| (batch.b(b, z), j));
+        let (isa, depth, first, symmetric) = (cores.isa, blocking.depth, z * m, batch.symmetric);
+        let (a, b) = (batch.a(a, z), batch.b(b, z));
+        let task = Task { isa, unit, rows, cols, first, symmetric, next, n, k, depth, a, b, sink };
         BUFFERS.with_borrow_mut(|buffers| match unit {
             Unit::Vectors(_) => task.run(buffers),
             Unit::Tiles(tiles, _) => tiles.with(|| task.run(buffers)),
@@ -330,8 +348,12 @@ struct Task<'a> {
     unit: Unit,
     rows: (usize, usize),
     cols: (usize, usize),
-    /// Columns from this task to the one that this thread probably takes next.
-    stride: usize,
+    /// Rows before those of this product in C.
+    first: usize,
+    /// Whether blocks below the diagonal are left out: whoever takes a tile copies it there.
+    symmetric: bool,
+    /// B and the first column of the task that this thread probably takes next.
+    next: Option<(Right<'a>, usize)>,
     n: usize,
     k: usize,
     depth: usize,
@@ -356,6 +378,10 @@ impl Task<'_> {
             }
             for (panel, j) in (self.cols.0..self.cols.1).step_by(tile_cols).enumerate() {
                 let cols = (j, (j + tile_cols).min(self.cols.1));
+                let end = if self.symmetric { cols.1 } else { self.rows.1 };
+                if self.rows.0 >= end {
+                    continue;
+                }
                 let depth = (ks.1 - ks.0).div_ceil(word.depth());
                 let words = match self.b {
                     Right::Plain(b) => {
@@ -365,8 +391,7 @@ impl Task<'_> {
                     Right::Packed(_) => self.b.panel(self.unit, self.n, ks, j).expect("packed words have panels"),
                 };
                 let mut ahead = self.ahead(ks, j);
-                for strip in 0..strips {
-                    let i = self.rows.0 + strip * tile_rows;
+                for (strip, i) in (self.rows.0..self.rows.1.min(end)).step_by(tile_rows).enumerate() {
                     let at = if one_block { 0 } else { panel * strips + strip } * tile_rows * tile_cols;
                     let tile = &mut tiles_of_c[at..at + tile_rows * tile_cols];
                     match self.unit {
@@ -414,7 +439,7 @@ impl Task<'_> {
                     }
                     if ks.1 == self.k {
                         let rows = (self.rows.1 - i).min(tile_rows);
-                        self.sink.tile(self.isa, (i, j), rows, cols.1 - cols.0, tile, tile_cols);
+                        self.sink.tile(self.isa, (self.first + i, j), rows, cols.1 - cols.0, tile, tile_cols);
                     }
                 }
             }
@@ -426,47 +451,50 @@ impl Task<'_> {
     fn ahead(&self, ks: (usize, usize), j: usize) -> Ahead {
         let wide = self.unit.tile().1;
         let block = |k: usize| (k, (k + self.depth).min(self.k));
-        let (j, ks) = if j + wide < self.cols.1 {
-            (j + wide, ks)
+        let (b, j, ks) = if j + wide < self.cols.1 {
+            (self.b, j + wide, ks)
         } else if ks.1 < self.k {
-            (self.cols.0, block(ks.1))
+            (self.b, self.cols.0, block(ks.1))
         } else {
-            (self.cols.0 + self.stride, block(0))
+            let Some((b, j)) = self.next else { return Ahead::nothing() };
+            (b, j, block(0))
         };
-        if j >= self.n {
-            return Ahead::nothing();
-        }
-        match self.b {
+        match b {
             Right::Plain(b) => Ahead::new(&Part::of_b(b, (j, (j + wide).min(self.n)), ks)),
             Right::Packed(_) => {
-                let words = self.b.panel(self.unit, self.n, ks, j).expect("packed words have panels");
+                let words = b.panel(self.unit, self.n, ks, j).expect("packed words have panels");
                 Ahead::of_words(words, wide * (ks.1 - ks.0).div_ceil(self.unit.word().depth()))
             }
         }
     }
 
-    /// Whether A can be read where it lies: along k, as the words that are multiplied, none of them (and for tiles no step of
-    /// k and no strip) cut.
+    /// Whether A can be read where it lies: along k as the words that are multiplied, none of them (and for tiles no step of
+    /// k and no strip) cut; or across, if a word is one element.
     fn in_place(&self, a: &Part<'_>) -> bool {
         let (word, depth) = (self.unit.word(), a.ks.1 - a.ks.0);
         let whole = match self.unit {
-            Unit::Vectors(_) => depth.is_multiple_of(word.depth()),
+            Unit::Vectors(_) => depth.is_multiple_of(word.depth()) && (a.along_k || word.depth() == 1),
             Unit::Tiles(..) => {
-                depth.is_multiple_of(word.depth() * pack::LANES)
+                a.along_k
+                    && depth.is_multiple_of(word.depth() * pack::LANES)
                     && self.a.stride.is_multiple_of(word.depth())
                     && (a.span.1 - a.span.0).is_multiple_of(tiles::SIDE)
             }
         };
-        a.along_k && whole && a.factor.data.words(0, word).is_some()
+        whole && a.factor.data.words(0, word).is_some()
     }
 
     /// The strip of rows from `i` on, read in place; rows beyond the task's repeat its last, and no one reads their sums.
     fn strip_in_place(&self, i: usize, k: usize) -> Strip {
+        let (across, step) = match self.a.layout {
+            Layout::Normal => (self.a.stride, 1),
+            Layout::Transposed => (1, self.a.stride),
+        };
         let row = |r: usize| {
-            let at = (i + r).min(self.rows.1 - 1) * self.a.stride + k;
+            let at = (i + r).min(self.rows.1 - 1) * across + k * step;
             self.a.data.words(at, self.unit.word()).expect("`in_place` has seen that A holds words")
         };
-        Strip { rows: std::array::from_fn(row), step: 1 }
+        Strip { rows: std::array::from_fn(row), step }
     }
 }
 

@@ -271,3 +271,89 @@ fn few_rows_equal_the_f64_product_and_threads_change_no_bit() {
         }
     }
 }
+
+/// C of a batch, in f32.
+fn batch(isa: Isa, unit: Unit, batch: Batch, shape: (usize, usize, usize), a: Factor<'_>, b: Factor<'_>) -> Vec<f32> {
+    let mut c = vec![f32::NAN; batch.count * shape.0 * shape.1];
+    let out = ElementsMut::F32(&mut c);
+    batch::run_batch(&cores(3, isa), unit, batch, shape, a, b, out, Epilogue::default());
+    c
+}
+
+#[test]
+fn a_batch_has_the_bits_of_its_products_one_by_one() {
+    let count = 5;
+    for ((m, n, k), (la, lb)) in
+        [(9, 49, 385), (130, 20, 30), (7, 200, 64)].into_iter().flat_map(|s| LAYOUTS.map(|l| (s, l)))
+    {
+        let (a, b) = (random(count * m * k, 1), random(count * k * n, 2));
+        for (isa, unit, _) in units() {
+            // Every A and every B, then one B for all.
+            for apart in [k * n, 0] {
+                let (fa, fb) = (Factor::new(&a[..], stride(la, m, k), la), Factor::new(&b[..], stride(lb, k, n), lb));
+                let together = Batch { count, a: m * k, b: apart, symmetric: false };
+                let c = batch(isa, unit, together, (m, n, k), fa, fb);
+                for (z, c) in c.chunks(m * n).enumerate() {
+                    let mut alone = vec![f32::NAN; m * n];
+                    let (fa, fb) = (fa.after(z * m * k), fb.after(z * apart));
+                    let out = ElementsMut::F32(&mut alone);
+                    run(&cores(1, isa), unit, (m, n, k), fa, Right::Plain(fb), out, Epilogue::default());
+                    assert_eq!(c, alone, "{isa:?} {unit:?} {la:?} {lb:?} {m}x{n}x{k}, product {z}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn half_of_a_symmetric_product_has_the_bits_of_the_whole() {
+    for (count, n, k) in [(1, 1, 1), (3, 48, 7), (2, 100, 500), (1, 300, 40), (2, 33, 64)] {
+        let x = random(count * n * k, 1);
+        for (isa, unit, _) in units() {
+            for (left, right) in [(Layout::Normal, Layout::Transposed), (Layout::Transposed, Layout::Normal)] {
+                let factor = |layout| Factor::new(&x[..], stride(layout, n, k), layout);
+                let with = |symmetric| {
+                    let batch_of = Batch { count, a: n * k, b: n * k, symmetric };
+                    batch(isa, unit, batch_of, (n, n, k), factor(left), Factor { layout: right, ..factor(left) })
+                };
+                assert_eq!(with(true), with(false), "{isa:?} {unit:?} {left:?} {count}x{n}x{k}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_symmetric_product_is_added_and_rounded_on_both_sides() {
+    let (n, k) = (110, 30);
+    let (x, before) = (random(n * k, 1), random(n * n, 2));
+    let even: Vec<f32> = (0..n * n).map(|at| before[at / n * n + at % n] + before[at % n * n + at / n]).collect();
+    for (isa, unit, _) in units() {
+        let with = |symmetric| {
+            let batch_of = Batch { count: 1, a: 0, b: 0, symmetric };
+            let x = Factor::new(&x[..], k, Layout::Normal);
+            let epilogue = || Epilogue {
+                scale: 0.5,
+                residual: Some((2.0, Elements::F32(&even))),
+                accumulate: true,
+                ..Epilogue::default()
+            };
+            let (mut full, mut half) = (even.clone(), halves(&even));
+            for c in [ElementsMut::F32(&mut full), ElementsMut::Bf16(&mut half)] {
+                let (t, shape) = (Factor { layout: Layout::Transposed, ..x }, (n, n, k));
+                batch::run_batch(&cores(2, isa), unit, batch_of, shape, x, t, c, epilogue());
+            }
+            (full, half)
+        };
+        assert_eq!(with(true), with(false), "{isa:?} {unit:?}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "has no bias")]
+fn a_symmetric_product_refuses_a_bias() {
+    let (x, bias) = (random(12, 1), random(3, 2));
+    let (a, b) = (Factor::new(&x[..], 4, Layout::Normal), Factor::new(&x[..], 4, Layout::Transposed));
+    let epilogue = Epilogue { bias: Some(&bias), ..Epilogue::default() };
+    let one = Batch { symmetric: true, ..Batch::ONE };
+    gemm_batch(&cores(1, Isa::Portable), Precision::F32, one, (3, 3, 4), a, b, (&mut [0.0; 9][..]).into(), epilogue);
+}

@@ -1,8 +1,8 @@
-//! Muon on one matrix: momentum, then the nearest orthogonal matrix to it instead of the momentum itself.
+//! Muon on matrices of one shape: momentum, then the nearest orthogonal matrix to it instead of the momentum itself.
 //!
 //! ```text
 //! g <- g min(1, max_norm / norm),   momentum <- mu momentum + g,   u = g + mu momentum            (Nesterov)
-//! X = u / (|u|_F + 1e-7), transposed if r > c;   repeat: A = X X^T,   X <- a X + (b A + c A^2) X
+//! X = u / (|u|_F + 1e-7);   repeat: A = X X^T,   X <- a X + (b A + c A^2) X      (A = X^T X from the right if r > c)
 //! param <- param - lr weight_decay param - lr sqrt(max(1, r / c)) X
 //! ```
 //!
@@ -11,8 +11,10 @@
 //! smaller steps and gains nothing in training. The factor sqrt(max(1, r / c)) is Jordan's: it gives tall matrices the
 //! same root-mean-square change per output as square ones. A fused qkv weight `[3 d, d]` is one matrix here.
 //!
-//! Shapes: g, param, momentum `[r, c]`; norm `[1]`; scratch x, next `[s, k]` and gram, poly `[s, s]` with s = min(r,
-//! c), k = max(r, c); lr is `hyper[MUON_LR]`. Cost: 4 s^2 k + 2 s^3 flops an iteration, all in matrix products.
+//! Shapes: g, param, momentum `[n, r, c]`, every matrix by itself; norm `[1]`; scratch x, next `[n, r, c]` and gram, poly
+//! `[n, s, s]` with s = min(r, c); lr is `hyper[MUON_LR]`. The n products of a kind are one list of tasks, so that small
+//! matrices fill all threads; A and its square are symmetric, and half of each is computed. Cost: n (3 s^2 k + s^3) flops an
+//! iteration with k = max(r, c), all in matrix products.
 //!
 //! # Source
 //! Jordan et al. (2024), "Muon: an optimizer for hidden layers in neural networks"; Newton-Schulz: Higham (2008),
@@ -25,4 +27,4 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
-pub use cpu::step;
+pub use cpu::{Scratch, step};

@@ -17,25 +17,49 @@ fn hyper(lr: f32, max_norm: f32) -> Host {
 
 #[test]
 fn several_steps_equal_the_algorithm() {
-    for (r, c) in [(1, 1), (1, 7), (7, 1), (5, 3), (3, 5), (17, 17), (48, 16), (16, 50), (120, 40)] {
-        let mut state = [Host::normal(&[r, c], 1), Host::f32(&[r, c], vec![0.0; r * c])];
+    let one = [(1, 1), (1, 7), (7, 1), (5, 3), (3, 5), (17, 17), (48, 16), (16, 50), (120, 40), (100, 100)];
+    for (n, (r, c)) in one.map(|shape| (1, shape)).into_iter().chain([(2, (3, 5)), (3, (60, 33)), (5, (50, 101))]) {
+        let zero = Host::f32(&[n, r, c], vec![0.0; n * r * c]);
+        let mut state = [Host::normal(&[n, r, c], 1), zero];
         let mut truth: Vec<Vec<f64>> = state.iter().map(Host::f64).collect();
         for step in 0..3 {
-            let (g, norm) = (Host::normal(&[r, c], 10 + step), [0.5, 4.0][step as usize % 2]);
+            let (g, norm) = (Host::normal(&[n, r, c], 10 + step), [0.5, 4.0][step as usize % 2]);
             let hyper = hyper(0.1, 1.0);
             let [param, momentum] = &mut truth[..] else { unreachable!("two tensors") };
-            reference::step(MUON, (r, c), &g.f64(), norm, &hyper.f64(), param, momentum);
+            let matrices = param.chunks_mut(r * c).zip(momentum.chunks_mut(r * c));
+            for (g, (param, momentum)) in g.f64().chunks(r * c).zip(matrices) {
+                reference::step(MUON, (r, c), g, norm, &hyper.f64(), param, momentum);
+            }
             let reads = [g, Host::f32(&[1], vec![norm as f32]), hyper];
             check(Op::Muon(MUON), &reads, &state, &truth, TOLERANCE);
             let writes = run(Isa::detect(), 1, Op::Muon(MUON), &reads, &state);
-            state = [0, 1].map(|i| Host::f32(&[r, c], writes[i].iter().map(|&x| x as f32).collect()));
+            state = [0, 1].map(|i| Host::f32(&[n, r, c], writes[i].iter().map(|&x| x as f32).collect()));
+        }
+    }
+}
+
+#[test]
+fn a_stack_has_the_bits_of_its_matrices_one_by_one() {
+    let (n, r, c) = (3, 70, 52);
+    let f32s = |x: &[f64]| x.iter().map(|&x| x as f32).collect::<Vec<_>>();
+    let rest = [Host::f32(&[1], vec![2.0]), hyper(0.1, 1.0)];
+    let all = [1, 2, 3].map(|row| Host::normal(&[n, r, c], row));
+    for isa in Isa::available() {
+        let step = |[g, param, momentum]: [Host; 3]| {
+            run(isa, 2, Op::Muon(MUON), &[g, rest[0].clone(), rest[1].clone()], &[param, momentum])
+        };
+        let together = step(all.clone());
+        for z in 0..n {
+            let part = |x: &[f64]| x[z * r * c..(z + 1) * r * c].to_vec();
+            let alone = step(all.clone().map(|host| Host::f32(&[1, r, c], f32s(&part(&host.f64())))));
+            assert_eq!([part(&together[0]), part(&together[1])], [alone[0].clone(), alone[1].clone()], "{isa:?}: {z}");
         }
     }
 }
 
 /// The factor that the kernel applies to a zero parameter for the gradient g, at learning rate one.
 fn factor(g: &Host, r: usize, c: usize) -> Matrix {
-    let zero = Host::f32(&[r, c], vec![0.0; r * c]);
+    let zero = Host::f32(&[1, r, c], vec![0.0; r * c]);
     let reads = [g.clone(), Host::f32(&[1], vec![1.0]), hyper(1.0, f32::INFINITY)];
     let param = run(Isa::detect(), 2, Op::Muon(MUON), &reads, &[zero.clone(), zero]).remove(0);
     let scale = -(r as f64 / c as f64).max(1.0).sqrt();
@@ -66,7 +90,7 @@ fn eigenvalues(mut a: Matrix) -> Vec<f64> {
 #[test]
 fn singular_values_lie_in_the_band_of_the_quintic() {
     for (r, c) in [(12, 12), (12, 30), (36, 12), (1, 9), (9, 1)] {
-        let o = factor(&Host::normal(&[r, c], 3), r, c);
+        let o = factor(&Host::normal(&[1, r, c], 3), r, c);
         let gram = if r > c { product(&transpose(&o), &o) } else { product(&o, &transpose(&o)) };
         for value in eigenvalues(gram) {
             // A square Gaussian matrix has singular values down to 1 / n of the largest: five iterations reach them.
@@ -79,7 +103,7 @@ fn singular_values_lie_in_the_band_of_the_quintic() {
 #[test]
 fn the_factor_points_where_the_gradient_does() {
     let (r, c) = (6, 15);
-    let g = Host::normal(&[r, c], 4);
+    let g = Host::normal(&[1, r, c], 4);
     let aligned = product(&factor(&g, r, c), &transpose(&rows(&g.f64(), c)));
     for (row, column) in aligned.iter().zip(transpose(&aligned)) {
         assert!(row.iter().zip(column).all(|(a, b)| (a - b).abs() < 1e-3));
@@ -106,7 +130,7 @@ fn one_is_taken_to_the_sum_of_the_coefficients() {
 
 #[test]
 fn a_zero_gradient_only_decays() {
-    let (zero, one) = (Host::f32(&[2, 3], vec![0.0; 6]), Host::f32(&[2, 3], vec![1.0; 6]));
+    let (zero, one) = (Host::f32(&[1, 2, 3], vec![0.0; 6]), Host::f32(&[1, 2, 3], vec![1.0; 6]));
     let reads = [zero.clone(), Host::f32(&[1], vec![0.0]), hyper(0.5, 1.0)];
     check(Op::Muon(MUON), &reads, &[one, zero], &[vec![0.95; 6], vec![0.0; 6]], 1e-7);
 }
