@@ -2,7 +2,7 @@
 
 use galatea_benches::{Bench, Launch, normals};
 use galatea_kernels::cpu::Cores;
-use galatea_kernels::gemm::{Elements, Factor, Layout, Precision, product};
+use galatea_kernels::gemm::{Batch, Elements, Epilogue, Factor, Layout, Precision, gemm_batch, product};
 use galatea_kernels::pool::Pool;
 use galatea_kernels::{Cost, Isa, Real};
 use galatea_tensor::{DType, bf16};
@@ -27,8 +27,31 @@ const SHAPES: [(&str, usize, usize, usize); 14] = [
     ("nn", 1536, 128, 512),
 ];
 
+/// (count, n, k): as many symmetric products X X^T of X [n, k], what Muon does with the demonstration's matrices.
+const BATCHES: [(usize, usize, usize); 4] = [(1, 128, 128), (4, 128, 128), (1, 128, 512), (4, 128, 512)];
+
+/// Half of every product is what must be computed.
+fn batches(bench: &mut Bench) {
+    for ((count, n, k), threads) in BATCHES.into_iter().flat_map(|shape| [(shape, 1), (shape, 2)]) {
+        let bytes = 4 * (count * (n * k + n * n)) as u64;
+        let cost = Cost { flops: (count * n * n * k) as u64, bytes };
+        let launch = Launch { cost, footprint: bytes, dtype: DType::F32 };
+        bench.run("gemm_batch", &format!("symmetric_{count}x{n}x{n}x{k}"), threads, &[launch], || {
+            let (x, mut c) = (normals(count * n * k, 1), vec![0.0; count * n * n]);
+            let cores = Cores { pool: Pool::new(threads), isa: Isa::detect() };
+            let batch = Batch { count, a: n * k, b: n * k, symmetric: true };
+            move || {
+                let [a, b] = [Layout::Normal, Layout::Transposed].map(|layout| Factor::new(&x[..], k, layout));
+                let c = (&mut c[..]).into();
+                gemm_batch(&cores, Precision::F32, batch, (n, n, k), a, b, c, Epilogue::default());
+            }
+        });
+    }
+}
+
 fn main() {
     let mut bench = Bench::from_args();
+    batches(&mut bench);
     for (layouts, m, n, k) in SHAPES {
         for (dtype, threads) in [(DType::F32, 1), (DType::F32, 2), (DType::Bf16, 1), (DType::Bf16, 2)] {
             let bytes = (dtype.size() * (m * k + k * n) + 4 * m * n) as u64;

@@ -74,6 +74,7 @@ fn main() {
     let mut bench = Bench::from_args();
     network(&mut bench);
     decoding(&mut bench);
+    layers(&mut bench);
     optimizers(&mut bench);
     bench.finish();
 }
@@ -190,6 +191,24 @@ fn passes(bench: &mut Bench, name: &str, (b, l, d, h, v): (usize, usize, usize, 
     run(bench, name, Op::CorruptGaussian { stream }, &[x, (&[b, 2], Value(0.5)), rng]);
     run(bench, name, Op::SquaredError, &[x, x, w]);
     run(bench, name, Op::SquaredErrorGrad, &[x, x, w, one]);
+}
+
+/// The first matrix of a feed-forward layer with what follows it: of the demonstration, and of the seed's width in inference
+/// (u is not kept) and in training.
+fn layers(bench: &mut Bench) {
+    for (n, i, o, activation) in [
+        (1536, 128, 512, Activation::Gelu),
+        (256, 768, 2048, Activation::Gelu),
+        (128, 768, 4096, Activation::SwiGlu),
+        (256, 768, 4096, Activation::SwiGlu),
+    ] {
+        for (fill, keep) in [(Normal, false), (Normal, true), (Half, false), (Half, true)] {
+            let dtype = if matches!(fill, Half) { "bf16" } else { "f32" };
+            let name = format!("{n}x{i}x{o}_{activation:?}_{dtype}{}", if keep { "_kept" } else { "" });
+            let op = Op::Linear { bias: false, activation, keep };
+            run(bench, &name.to_lowercase(), op, &[(&[1, n, i], fill), (&[o, i], fill)]);
+        }
+    }
 }
 
 fn optimizers(bench: &mut Bench) {

@@ -122,7 +122,7 @@ fn ids(dims: &[usize], below: usize) -> (Vec<usize>, DType, Fill) {
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     let mut add = |name: String, op, reads| cases.push(Case { name, op, reads });
-    let plain = Op::Linear { bias: false, activation: Activation::None };
+    let plain = Op::Linear { bias: false, activation: Activation::None, keep: false };
     // The cube, then the seed's layers at 2 and at 64 texts: q k v, out, up, down.
     let layers = [(2304, 768), (768, 768), (2048, 768), (768, 2048)];
     let shapes = [256, 8192].into_iter().flat_map(|m| layers.map(|(n, k)| (m, n, k)));

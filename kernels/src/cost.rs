@@ -35,17 +35,15 @@ pub fn cost(inst: &Inst) -> Cost {
         Op::ActivateGrad { activation } => 2 * elementwise(activation) * write(0),
         Op::SwiGlu => (1 + elementwise(Activation::Silu)) * write(0),
         Op::SwiGluGrad => (2 + elementwise(Activation::Silu)) * write(0),
-        Op::Linear { bias, activation } => {
-            let per_output = 2 * inst.reads[0].shape.cols() as u64 + u64::from(bias) + elementwise(activation);
-            write(0) * per_output
-        }
-        Op::LinearPacked { bias, activation, .. } => {
-            write(0) * (2 * inst.reads[0].shape.cols() as u64 + u64::from(bias) + elementwise(activation))
+        Op::Linear { bias, activation, .. } | Op::LinearPacked { bias, activation, .. } => {
+            let per_u = 2 * inst.reads[0].shape.cols() as u64 + u64::from(bias);
+            write(0) * (activation.halves() as u64 * per_u + elementwise(activation))
         }
         Op::LinearInt8 { bias, activation } => {
             let i = inst.reads[0].shape.cols() as u64;
             // Quantising: the largest magnitude, a product, a rounding and a sum.
-            write(0) * (2 * i + 2 + u64::from(bias) + elementwise(activation)) + 4 * read(0)
+            let per_u = 2 * i + 2 + u64::from(bias);
+            write(0) * (activation.halves() as u64 * per_u + elementwise(activation)) + 4 * read(0)
         }
         Op::LinearDx => 2 * write(0) * inst.reads[0].shape.cols() as u64,
         Op::LinearDw { bias } => 2 * write(0) * inst.reads[0].shape.rows() as u64 + if bias { read(0) } else { 0 },
@@ -128,6 +126,7 @@ fn elementwise(activation: Activation) -> u64 {
         Activation::Gelu => 18,
         Activation::GeluErf => 26,
         Activation::Tanh => 12,
+        Activation::SwiGlu => 1 + elementwise(Activation::Silu),
     }
 }
 

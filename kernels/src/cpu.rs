@@ -3,7 +3,7 @@
 use crate::backend::Backend;
 use crate::gemm::{Elements, ElementsMut, pack_weights};
 use crate::isa::Isa;
-use crate::op::{Activation, Op};
+use crate::op::Op;
 use crate::ops;
 use crate::pool::Pool;
 use crate::program::{Inst, Program};
@@ -194,9 +194,9 @@ fn execute(cores: &Cores, memory: &Memory, inst: &Inst) {
         Op::SwiGluGrad => real!(dtype(0), X => {
             ops::swiglu::backward::<X>(cores, cols(1), at.read(0), at.read(1), at.write(0));
         }),
-        Op::Linear { bias, activation } => {
+        Op::Linear { bias, activation, keep } => {
             let b = bias.then(|| read(2));
-            let u = (activation != Activation::None).then(|| at.elements_mut(1));
+            let u = keep.then(|| at.elements_mut(1));
             let (x, w, y) = (at.elements(0), at.elements(1), at.elements_mut(0));
             ops::linear::forward(cores, activation, one_position(inst), cols(0), x, w, b, y, u);
         }

@@ -49,16 +49,19 @@ pub enum Op {
     SwiGlu,
     /// Reads u, dy; writes du.
     SwiGluGrad,
-    /// y = act(u), u = x w^T + b. Reads x [.., i], w [o, i], b [o] if `bias`; writes y [.., o] and, unless the activation is
-    /// `None`, u [.., o].
+    /// y = act(u), u = x w^T + b. Reads x [.., i], w [o, i], b [o] if `bias`; writes y [.., o] ([.., o / 2] for `SwiGlu`) and, if
+    /// `keep`, u [.., o].
     Linear {
         /// Whether b is read.
         bias: bool,
         /// What is applied to u.
         activation: Activation,
+        /// Whether u is written, which a backward pass reads.
+        keep: bool,
     },
     /// [`Op::Linear`] in bf16 with weights that the backend packed when they were set ([`crate::Backend::upload_weights`]).
-    /// Reads x bf16 [.., i], the words u32 [`crate::gemm::packed_words`], b [o] if `bias`; writes y bf16 [.., o] alone.
+    /// Reads x bf16 [.., i], the words u32 [`crate::gemm::packed_words`] (for `SwiGlu` those of each half of w, one after the
+    /// other), b [o] if `bias`; writes y bf16 [.., o], or half of it, alone.
     LinearPacked {
         /// Whether b is read.
         bias: bool,
@@ -68,8 +71,8 @@ pub enum Op {
         outputs: u32,
     },
     /// [`Op::Linear`] with int8 weights: y = act(scale_n scale_o sum a q + b), x quantised by rows to a on the way. Reads x
-    /// [.., i], q int8 [o, i], scale [o], b [o] if `bias`; writes y [.., o] of x's type, then scratch: a int8 [n, i] and (scale,
-    /// sum) of every row [n, 2].
+    /// [.., i], q int8 [o, i], scale [o], b [o] if `bias`; writes y [.., o], or half of it, of x's type, then scratch: a int8 [n,
+    /// i] and (scale, sum) of every row [n, 2].
     LinearInt8 {
         /// Whether b is read.
         bias: bool,

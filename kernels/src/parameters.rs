@@ -15,6 +15,23 @@ pub enum Activation {
     GeluErf,
     /// The hyperbolic tangent.
     Tanh,
+    /// silu(a) b for u = (a, b): y has half as many columns as u. Of linear layers alone.
+    SwiGlu,
+}
+
+impl Activation {
+    /// Columns of u for each column of y.
+    pub fn halves(self) -> usize {
+        match self {
+            Activation::None
+            | Activation::Relu
+            | Activation::Silu
+            | Activation::Gelu
+            | Activation::GeluErf
+            | Activation::Tanh => 1,
+            Activation::SwiGlu => 2,
+        }
+    }
 }
 
 /// Which rows a small table is added to.

@@ -1,7 +1,7 @@
 //! The shape rule of every op: what it writes, given what it reads.
 
 use crate::norm::parts;
-use crate::op::{Activation, Chunk, Hyper, Limit, Norm, Op, Rows, Wish};
+use crate::op::{Chunk, Hyper, Limit, Norm, Op, Rows, Wish};
 use crate::ops::divergence::TERMS;
 use galatea_tensor::{DType, Shape};
 
@@ -24,6 +24,9 @@ use DType::{Bf16, F32, I8, U32};
 
 /// What an attention mask asks of its positions.
 const BLOCKS: &str = "blocks of at least one position, and an even number of positions where the canvas stands twice";
+
+/// What a gated layer asks of its weights.
+const HALVES: &str = "weights whose rows are two halves of one size";
 
 /// The tensors that `op` writes when it reads tensors of these kinds.
 ///
@@ -83,14 +86,16 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
             check(if over == Rows::Positions { rows > 0 && l.is_multiple_of(rows) } else { rows == b }, E)?;
             vec![(Shape::new(&[rows, d]), if over == Rows::Positions { F32 } else { real(0) })]
         }
-        Op::Activate { .. } => {
-            arity(1, &[real(0)], "one tensor, f32 or bf16")?;
+        Op::Activate { activation } => {
+            const E: &str = "one tensor, f32 or bf16, and an activation of its elements";
+            arity(1, &[real(0)], E)?;
+            check(activation.halves() == 1, E)?;
             vec![same(0)]
         }
-        Op::ActivateGrad { .. } => {
-            const E: &str = "u and dy of one shape and type";
+        Op::ActivateGrad { activation } => {
+            const E: &str = "u and dy of one shape and type, and an activation of their elements";
             arity(2, &[real(0); 2], E)?;
-            check(reads[0].0 == reads[1].0, E)?;
+            check(reads[0].0 == reads[1].0 && activation.halves() == 1, E)?;
             vec![same(0)]
         }
         Op::SwiGlu => {
@@ -105,30 +110,36 @@ pub fn slots(op: &Op, reads: &[Kind]) -> Result<Vec<Kind>, ShapeError> {
             check(reads[0].0.cols().is_multiple_of(2) && reads[1].0 == reads[0].0.with_cols(reads[0].0.cols() / 2), E)?;
             vec![same(0)]
         }
-        Op::Linear { bias, activation } => {
+        Op::Linear { bias, activation, keep } => {
             const E: &str = "x [.., i], w [o, i] and, with a bias, b [o]";
             arity(2 + usize::from(bias), &[real(0), real(1), F32], E)?;
             check(reads[1].0.rank() == 2 && reads[0].0.cols() == reads[1].0.dim(1), E)?;
             let o = reads[1].0.dim(0);
             check(!bias || is(2, &[o]), E)?;
-            let y = (reads[0].0.with_cols(o), real(1));
-            vec![y; if activation == Activation::None { 1 } else { 2 }]
+            check(o.is_multiple_of(activation.halves()), HALVES)?;
+            let mut out = vec![(reads[0].0.with_cols(o / activation.halves()), real(1))];
+            out.extend(keep.then(|| (reads[0].0.with_cols(o), real(1))));
+            out
         }
-        Op::LinearPacked { bias, outputs, .. } => {
+        Op::LinearPacked { bias, activation, outputs } => {
             const E: &str = "x bf16 [.., i], the packed words of w [outputs, i] and, with a bias, b [outputs]";
             arity(2 + usize::from(bias), &[Bf16, U32, F32], E)?;
-            let o = outputs as usize;
-            check(o > 0 && is(1, &[crate::gemm::packed_words(o, reads[0].0.cols())]) && (!bias || is(2, &[o])), E)?;
-            vec![(reads[0].0.with_cols(o), Bf16)]
+            let (o, halves) = (outputs as usize, activation.halves());
+            check(o > 0 && o.is_multiple_of(halves), HALVES)?;
+            let words = halves * crate::gemm::packed_words(o / halves, reads[0].0.cols());
+            check(is(1, &[words]) && (!bias || is(2, &[o])), E)?;
+            vec![(reads[0].0.with_cols(o / halves), Bf16)]
         }
-        Op::LinearInt8 { bias, .. } => {
+        Op::LinearInt8 { bias, activation } => {
             const E: &str =
                 "x [.., i] with i no more than 2^16, q int8 [o, i], its scales f32 [o] and, with a bias, b [o]";
             arity(3 + usize::from(bias), &[real(0), I8, F32, F32], E)?;
             check(reads[0].0.rank() >= 2 && reads[1].0.rank() == 2 && reads[0].0.cols() == reads[1].0.dim(1), E)?;
             let (n, i, o) = (reads[0].0.rows(), reads[0].0.cols(), reads[1].0.dim(0));
             check(i <= crate::gemm::int8::DEPTH && is(2, &[o]) && (!bias || is(3, &[o])), E)?;
-            vec![(reads[0].0.with_cols(o), real(0)), (Shape::new(&[n, i]), I8), f(&[n, 2])]
+            check(o.is_multiple_of(activation.halves()), HALVES)?;
+            let y = (reads[0].0.with_cols(o / activation.halves()), real(0));
+            vec![y, (Shape::new(&[n, i]), I8), f(&[n, 2])]
         }
         Op::LinearDx => {
             const E: &str = "dy [.., o] and w [o, i]";
@@ -597,12 +608,12 @@ fn fits(chunk: Chunk, m: usize, x: usize, reads: &[Kind]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::op::AttentionMask;
+    use crate::op::{Activation, AttentionMask};
 
     #[test]
     fn a_wrong_shape_is_named_with_what_was_expected() {
         let reads = [(Shape::new(&[4, 8]), F32), (Shape::new(&[16, 9]), F32)];
-        let error = slots(&Op::Linear { bias: false, activation: Activation::None }, &reads).unwrap_err();
+        let error = slots(&Op::Linear { bias: false, activation: Activation::None, keep: false }, &reads).unwrap_err();
         assert_eq!(
             error.to_string(),
             "linear: expected x [.., i], w [o, i] and, with a bias, b [o]; found f32 [4, 8], f32 [16, 9]"

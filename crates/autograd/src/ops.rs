@@ -45,8 +45,9 @@ impl Recorder {
         self.one(Op::SwiGlu, &[u])
     }
 
-    /// act(x w^T + b): x [.., i], w [o, i], b [o]; the result is [.., o]. A bf16 recording rounds x and reads w's copy, or where w is
-    /// no parameter takes w as it is and x in its type; one with int8 weights reads w as int8 if it is a matrix.
+    /// act(x w^T + b): x [.., i], w [o, i], b [o]; the result is [.., o], or [.., o / 2] for `SwiGlu`. A bf16 recording rounds x and
+    /// reads w's copy, or where w is no parameter takes w as it is and x in its type; one with int8 weights reads w as int8 if it is a
+    /// matrix.
     #[track_caller]
     pub fn linear(&mut self, x: Var, w: Var, b: Option<Var>, activation: Activation) -> Var {
         if let Some((q, scale)) = self.int8(w) {
@@ -55,7 +56,9 @@ impl Recorder {
         }
         let w = self.weight(w);
         let reads: Vec<Var> = [self.cast(x, self.nodes[w.0 as usize].dtype), w].into_iter().chain(b).collect();
-        self.one(Op::Linear { bias: b.is_some(), activation }, &reads)
+        // What nobody reads of it is left out in the end (`Recorder::drop_unread`).
+        let keep = activation != Activation::None;
+        self.one(Op::Linear { bias: b.is_some(), activation, keep }, &reads)
     }
 
     /// table[ids]: ids u32 [b, l], table [v, d]; the result is [b, l, d]. A bf16 recording reads the table's copy.

@@ -87,6 +87,8 @@ pub struct Param {
     offsets: [Option<usize>; Part::ALL.len()],
     /// Whether a backward pass reaches it.
     pub(crate) trained: bool,
+    /// How many parts of it are packed, one after another.
+    pub(crate) packed_parts: usize,
 }
 
 /// A verified program with the names of its tensors.
@@ -178,6 +180,7 @@ impl Recorder {
             Keep::BlockInputs => self.recompute_blocks(),
         }
         self.pack_weights();
+        self.drop_unread(outputs);
         let order = self.fix_layout();
         let layout = self.layout_of_parts(&order);
         let (step_offsets, step_bytes) = step_offsets(&self);
@@ -217,6 +220,7 @@ impl Recorder {
             init: p.init,
             offsets: layout.offsets[i],
             trained: self.grads[i].is_some(),
+            packed_parts: self.packed.get(&i).copied().unwrap_or(1),
         });
         let mut made = vec![None; self.nodes.len()];
         for (index, call) in self.calls.iter().enumerate() {
@@ -253,12 +257,12 @@ impl Recorder {
             match part {
                 // One that no op reads (a head beside its model) keeps its value too.
                 Part::Value => {
-                    let other = self.copies[p].is_some() || self.quantised[p].is_some() || self.packed.contains(&p);
+                    let other = self.copies[p].is_some() || self.quantised[p].is_some() || self.packed.contains_key(&p);
                     any_trained || masters[p] || !other
                 }
                 Part::Copy => touched[part as usize] && (trained || self.copies[p].is_some()),
                 Part::Int8 | Part::Scale => self.quantised[p].is_some(),
-                Part::Packed => self.packed.contains(&p),
+                Part::Packed => self.packed.contains_key(&p),
                 // What an op moves as it makes the gradient has none in memory.
                 Part::Grad => trained && !self.fused.contains(&p),
                 Part::Moment1 | Part::Moment2 => trained && touched[part as usize],

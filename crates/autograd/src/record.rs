@@ -92,8 +92,8 @@ pub struct Recorder {
     pub(crate) grads: Vec<Option<Var>>,
     /// Parameters that the op which makes their gradient moves: it is never in memory.
     pub(crate) fused: Vec<usize>,
-    /// Parameters that are kept packed, and in no other form.
-    pub(crate) packed: Vec<usize>,
+    /// Parameters that are kept packed, and in no other form, each with the number of its parts.
+    pub(crate) packed: BTreeMap<usize, usize>,
     /// Calls before this index have been reversed.
     pub(crate) reversed: usize,
     /// Where the forward part of each backward pass ends.

@@ -3,7 +3,7 @@
 use crate::{Part, Plan, Var};
 use galatea_kernels::ops::linear_int8::{RelativeError, dequantise_weights, quantise_weights, relative_error};
 use galatea_kernels::{Backend, Real};
-use galatea_tensor::{DType, Elem, Slot, bf16};
+use galatea_tensor::{DType, Elem, Shape, Slot, bf16};
 use ndarray::{ArrayRef, Dimension};
 
 /// The first not-a-number of a run.
@@ -185,7 +185,13 @@ impl<B: Backend> Session<B> {
                 self.backend.upload(&mut self.memory, slot, &half)?;
             }
             if let Some(slot) = packed {
-                self.backend.upload_weights(&mut self.memory, slot, (shape.dim(0), shape.dim(1)), &half)?;
+                let parts = self.plan.params[index].packed_parts;
+                let (words, o) = (slot.shape.len() / parts, shape.dim(0) / parts);
+                for (part, w) in half.chunks_exact(half.len() / parts).enumerate() {
+                    let offset = slot.offset + part * words * slot.dtype.size();
+                    let at = Slot { offset, shape: Shape::new(&[words]), ..slot };
+                    self.backend.upload_weights(&mut self.memory, at, (o, shape.dim(1)), w)?;
+                }
             }
         }
         if let Some((slot, scale)) = quantised {

@@ -108,12 +108,13 @@ fn vjp(rec: &mut Recorder, call: &Call, dy: Var, second: Option<Var>) -> Vec<(Va
         }
         Op::Activate { activation } => vec![(r[0], rec.one(Op::ActivateGrad { activation }, &[r[0], dy]))],
         Op::SwiGlu => vec![(r[0], rec.one(Op::SwiGluGrad, &[r[0], dy]))],
-        Op::Linear { bias, activation } => {
+        Op::Linear { bias, activation, .. } => {
             let du = match activation {
                 Activation::None => dy,
                 Activation::Relu | Activation::Silu | Activation::Gelu | Activation::GeluErf | Activation::Tanh => {
                     rec.one(Op::ActivateGrad { activation }, &[w[1], dy])
                 }
+                Activation::SwiGlu => rec.one(Op::SwiGluGrad, &[w[1], dy]),
             };
             let mut out = Vec::new();
             // Before the weights' gradient, which may move them at once.
@@ -183,7 +184,7 @@ fn vjp(rec: &mut Recorder, call: &Call, dy: Var, second: Option<Var>) -> Vec<(Va
             out
         }
         Op::LinearDx => {
-            let back = Op::Linear { bias: false, activation: Activation::None };
+            let back = Op::Linear { bias: false, activation: Activation::None, keep: false };
             let mut out = Vec::new();
             if rec.needs_grad(r[0]) {
                 out.push((r[0], rec.one(back, &[dy, r[1]])));

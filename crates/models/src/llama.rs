@@ -192,7 +192,7 @@ impl Llama {
         let d_head = self.head_width();
         let qkv = [("q_proj", self.heads * d_head), ("k_proj", self.key_width()), ("v_proj", self.key_width())];
         let attention = format!("{prefix}{}", names.attention);
-        let mut h = linear(rec, &attention, &qkv, h, self.qkv_bias, fan_in(d));
+        let mut h = linear(rec, &attention, &qkv, h, self.qkv_bias, (Activation::None, fan_in(d)));
         if self.qk_norm {
             let path = stacked(&attention, &[("q_norm", d_head), ("k_norm", d_head)], ".weight");
             let gains = rec.param(&path, &[2 * d_head], Init::Ones);
@@ -200,21 +200,28 @@ impl Llama {
         }
         let h = attend.rotate(rec, h, heads, self.rope_theta);
         let h = attend.mix(rec, h, heads, layer, 0.0);
-        let h = linear(rec, &prefix, &[(names.out, d)], h, false, Init::Zeros);
+        let h = linear(rec, &prefix, &[(names.out, d)], h, false, (Activation::None, Init::Zeros));
         let (x, h) = rec.add_rms_norm(x, h, self.dropout, Some(norms[1]), self.norm_eps);
         let gate_up = names.gate_up.map(|name| (name, self.d_ff));
-        let h = linear(rec, &format!("{prefix}{}", names.feed_forward), &gate_up, h, false, fan_in(d));
-        let h = rec.swiglu(h);
-        let h = linear(rec, &prefix, &[(names.down, d)], h, false, Init::Zeros);
+        let feed_forward = format!("{prefix}{}", names.feed_forward);
+        let h = linear(rec, &feed_forward, &gate_up, h, false, (Activation::SwiGlu, fan_in(d)));
+        let h = linear(rec, &prefix, &[(names.down, d)], h, false, (Activation::None, Init::Zeros));
         let h = rec.dropout(h, self.dropout);
         rec.add(x, h)
     }
 }
 
 /// One product with the weights of all `parts`, (name, rows) each, one after another.
-fn linear(rec: &mut Recorder, prefix: &str, parts: &[(&str, usize)], x: Var, bias: bool, init: Init) -> Var {
+fn linear(
+    rec: &mut Recorder,
+    prefix: &str,
+    parts: &[(&str, usize)],
+    x: Var,
+    bias: bool,
+    (activation, init): (Activation, Init),
+) -> Var {
     let (rows, i) = (parts.iter().map(|(_, rows)| rows).sum(), rec.shape(x).cols());
     let w = rec.param(&stacked(prefix, parts, ".weight"), &[rows, i], init);
     let b = bias.then(|| rec.param(&stacked(prefix, parts, ".bias"), &[rows], Init::Zeros));
-    rec.linear(x, w, b, Activation::None)
+    rec.linear(x, w, b, activation)
 }

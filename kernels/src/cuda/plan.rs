@@ -29,7 +29,7 @@ pub fn launches(inst: &Inst, machine: Machine) -> Result<Launches, Unsupported> 
         Op::ActivateGrad { activation } => Ok(ops::activation::cuda::backward(inst, activation)),
         Op::SwiGlu => Ok(ops::swiglu::cuda::forward(inst)),
         Op::SwiGluGrad => Ok(ops::swiglu::cuda::backward(inst)),
-        Op::Linear { bias, activation } => Ok(ops::linear::cuda::forward(inst, machine, bias, activation)),
+        Op::Linear { bias, activation, keep } => Ok(ops::linear::cuda::forward(inst, machine, bias, activation, keep)),
         Op::LinearPacked { bias, activation, outputs } => {
             Ok(ops::linear::cuda::packed(inst, machine, bias, activation, outputs))
         }

@@ -1,6 +1,6 @@
 //! Products of one shape as one list of tasks: many small matrices fill all threads without a fork and a join for each.
 
-use super::{ElementsMut, Epilogue, Factor, Precision, Right, Unit, run_into};
+use super::{ElementsMut, Epilogue, Factor, Precision, Right, Sink, Unit, run_into};
 use crate::cpu::Cores;
 
 /// Products of one shape whose results lie one after another: C is [count, m, n].
@@ -34,14 +34,16 @@ impl Batch {
         }
     }
 
+    /// For a B whose last columns begin `apart` elements after its first.
+    ///
     /// # Panics
     /// If a factor is too short for the last product, or no product can be symmetric.
-    pub(super) fn check(&self, (m, n, k): (usize, usize, usize), a: Factor<'_>, b: Right<'_>) {
+    pub(super) fn check(&self, (m, n, k): (usize, usize, usize), a: Factor<'_>, b: Right<'_>, apart: usize) {
         assert!(self.count > 0, "a batch of at least one product");
         assert!(!self.symmetric || m == n, "a symmetric product of {m} x {n}");
         let last = self.count - 1;
         self.a(a, last).check(m, k);
-        self.b(b, last).check(n, k);
+        self.b(b, last).check(n, k, apart);
     }
 }
 
@@ -80,6 +82,7 @@ pub(super) fn run_batch(
     let mut finish = epilogue.into_sink(batch.count * m, n, c);
     if batch.symmetric {
         assert!(finish.bias.is_none() && finish.u.is_none(), "a symmetric product has no bias and keeps no u");
+        assert!(!finish.gated(), "a symmetric product has no gate");
         finish.mirror = Some(unit.tile().1);
     }
     run_into(cores, unit, batch, (m, n, k), a, Right::Plain(b), &finish);

@@ -27,32 +27,55 @@ pub(super) fn fits(precision: Precision, a: &Factor<'_>, b: &Right<'_>) -> bool 
     types && a.layout == Layout::Normal && b.layout == Layout::Transposed
 }
 
-/// Hands the tiles of x w^T to the sink.
+/// Hands the tiles of x w^T to the sink; of a gated product the rows j and n + j of w for the column j.
 pub(super) fn run(cores: &Cores, (m, n, k): (usize, usize, usize), x: &Factor<'_>, w: &Factor<'_>, sink: &dyn Sink) {
+    let halves = if sink.gated() { 2 } else { 1 };
+    x.check(m, k);
+    w.check(k, halves * n);
     cores.pool.run(n.div_ceil(COLS), &|task| {
         let j = task * COLS;
         let cols = COLS.min(n - j);
         for i in (0..m).step_by(ROWS) {
             let rows = ROWS.min(m - i);
-            let mut tile = [0.0; ROWS * COLS];
-            for c in 0..cols {
-                let (from_x, from_w) = (i * x.stride, (j + c) * w.stride);
-                let sums = match (x.data, w.data) {
-                    (Elements::F32(x_data), Elements::F32(w_data)) => {
-                        dots(cores.isa, &x_data[from_x..], x.stride, rows, &w_data[from_w..][..k])
-                    }
-                    (Elements::Bf16(x_data), Elements::Bf16(w_data)) => {
-                        dots(cores.isa, &x_data[from_x..], x.stride, rows, &w_data[from_w..][..k])
-                    }
-                    (Elements::F32(_) | Elements::Bf16(_) | Elements::I8(_), _) => {
-                        unreachable!("`fits` admits factors of one type")
-                    }
-                };
-                (0..rows).for_each(|r| tile[r * COLS + c] = sums[r]);
+            let mut tiles = [[0.0; ROWS * COLS]; 2];
+            for (half, tile) in tiles.iter_mut().enumerate().take(halves) {
+                products(cores.isa, (i, rows), (half * n + j, cols), k, x, w, tile);
             }
-            sink.tile(cores.isa, (i, j), rows, cols, &mut tile, COLS);
+            let [tile, other] = &mut tiles;
+            if halves == 1 {
+                sink.tile(cores.isa, (i, j), rows, cols, tile, COLS);
+            } else {
+                sink.pair(cores.isa, (i, j), rows, cols, [tile, other], COLS);
+            }
         }
     });
+}
+
+/// The products of `rows` rows of x from `i` on and `cols` rows of w from `j` on.
+fn products(
+    isa: Isa,
+    (i, rows): (usize, usize),
+    (j, cols): (usize, usize),
+    k: usize,
+    x: &Factor<'_>,
+    w: &Factor<'_>,
+    tile: &mut [f32; ROWS * COLS],
+) {
+    for c in 0..cols {
+        let (from_x, from_w) = (i * x.stride, (j + c) * w.stride);
+        let sums = match (x.data, w.data) {
+            (Elements::F32(x_data), Elements::F32(w_data)) => {
+                dots(isa, &x_data[from_x..], x.stride, rows, &w_data[from_w..][..k])
+            }
+            (Elements::Bf16(x_data), Elements::Bf16(w_data)) => {
+                dots(isa, &x_data[from_x..], x.stride, rows, &w_data[from_w..][..k])
+            }
+            (Elements::F32(_) | Elements::Bf16(_) | Elements::I8(_), _) => {
+                unreachable!("`fits` admits factors of one type")
+            }
+        };
+        (0..rows).for_each(|r| tile[r * COLS + c] = sums[r]);
+    }
 }
 
 /// x_r . w for `rows` rows of x: a row at a time after the first, when w is in cache.

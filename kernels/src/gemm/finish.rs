@@ -1,22 +1,20 @@
 //! What happens to a finished tile of C while it is in cache: bias, activation, residual, and the store.
 //!
-//! Rows of C that the tile below will write (and read of a residual) are asked for meanwhile: a store that waits for its line
-//! holds up the sums after it.
+//! Bias, residual and store go row by row through functions whose arguments cannot overlap, which the compiler turns into whole
+//! vectors; what is elementwise goes over the tile at once, since a row of 48 is too short for a loop of four vectors.
 
 use super::vector::{COLS, ROWS};
-use super::{Elements, ElementsMut, prefetch};
+use super::{Elements, ElementsMut};
 use crate::isa::{Isa, multiversion};
 use crate::op::Activation;
 use crate::ops::activation::apply;
+use crate::ops::swiglu::gate;
 use crate::pool::{Pieces, Tile};
 use crate::real::Real;
 use std::ops::Range;
 
-/// Bytes of a cache line.
-const LINE: usize = 64;
-
 /// What a product does besides C = A B, in this order: u = scale A B + bias, kept where asked; y = act(u) + weight residual;
-/// C = y, or C = C + y.
+/// C = y, or C = C + y. With [`Activation::SwiGlu`] u has two columns for each of C, so B, the bias and u are twice as wide.
 pub struct Epilogue<'a> {
     /// Multiplies the product.
     pub scale: f32,
@@ -48,8 +46,9 @@ impl<'a> Epilogue<'a> {
         let whole =
             |what: &str, len: usize, expected: usize| assert_eq!(len, expected, "{what} of a {m} x {n} product");
         whole("C", c.len(), m * n);
-        self.bias.iter().for_each(|bias| whole("the bias", bias.len(), n));
-        self.u.iter().for_each(|u| whole("u", u.len(), m * n));
+        let halves = self.activation.halves();
+        self.bias.iter().for_each(|bias| whole("the bias", bias.len(), halves * n));
+        self.u.iter().for_each(|u| whole("u", u.len(), m * halves * n));
         self.residual.iter().for_each(|(_, x)| whole("the residual", x.len(), m * n));
         let Epilogue { scale, bias, activation, u, residual, accumulate } = self;
         let (u, c) = (u.map(Output::new), Output::new(c));
@@ -86,37 +85,29 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Writes (or, if `accumulate`, adds) rows of `width` from row `first` of C's `n` columns on, in `columns`.
+    /// Writes (or, if `accumulate`, adds) one row piece from element `at` on.
     ///
     /// # Safety
-    /// The calling task owns this rectangle of C alone.
-    unsafe fn put(
-        &self,
-        isa: Isa,
-        (n, first): (usize, usize),
-        columns: Range<usize>,
-        tile: Rows<'_>,
-        accumulate: bool,
-    ) {
-        let rows = tile.data.len() / tile.width;
+    /// The calling task owns these elements of C alone.
+    unsafe fn put(&self, isa: Isa, at: usize, row: &[f32], accumulate: bool) {
         match self {
             // SAFETY: the caller's.
-            Output::F32(c) => store(isa, &mut unsafe { Tile::new(c, n, first, rows, columns) }, tile, accumulate),
+            Output::F32(c) => store(isa, row, accumulate, unsafe { c.piece(at, at + row.len()) }),
             // SAFETY: the caller's.
-            Output::Bf16(c) => store(isa, &mut unsafe { Tile::new(c, n, first, rows, columns) }, tile, accumulate),
+            Output::Bf16(c) => store(isa, row, accumulate, unsafe { c.piece(at, at + row.len()) }),
         }
     }
 
-    /// Writes (or adds) a tile's columns as rows.
+    /// Writes (or adds) a tile's columns as rows of the rectangle of C that the turned tile covers.
     ///
     /// # Safety
-    /// As [`Output::put`]: of the rectangle that the turned tile covers.
+    /// The calling task owns that rectangle alone.
     unsafe fn put_turned(
         &self,
         (n, first): (usize, usize),
         columns: Range<usize>,
         rows: usize,
-        tile: Rows<'_>,
+        tile: (&[f32], usize),
         accumulate: bool,
     ) {
         match self {
@@ -126,65 +117,71 @@ impl<'a> Output<'a> {
             Output::Bf16(c) => store_turned(&mut unsafe { Tile::new(c, n, first, rows, columns) }, tile, accumulate),
         }
     }
-
-    /// Asks for the lines of `cols` elements from `at` on.
-    fn ask(&self, at: usize, cols: usize) {
-        match self {
-            Output::F32(c) => ask(c.address(at), cols),
-            Output::Bf16(c) => ask(c.address(at), cols),
-        }
-    }
-}
-
-/// Asks for the lines of `count` elements from an address on, which may be any.
-fn ask<X>(first: *const X, count: usize) {
-    (0..count).step_by(LINE / size_of::<X>()).for_each(|at| prefetch(first.wrapping_add(at).cast()));
-    prefetch(first.wrapping_add(count - 1).cast());
-}
-
-/// Rows of a tile, `width` apart.
-#[derive(Clone, Copy)]
-struct Rows<'a> {
-    data: &'a [f32],
-    width: usize,
 }
 
 /// What takes the finished tiles of a product.
 pub(crate) trait Sink: Sync {
     /// Takes the tile of `rows` rows at (i, j): `tile` holds rows of `width` f32, the first `cols` of which count.
     fn tile(&self, isa: Isa, at: (usize, usize), rows: usize, cols: usize, tile: &mut [f32], width: usize);
+
+    /// Whether a column of C is made of two of the product, j and n + j, so that tiles come in pairs.
+    fn gated(&self) -> bool {
+        false
+    }
+
+    /// Takes the tiles of the columns from j on and from n + j on, for those of C from j on.
+    fn pair(&self, _isa: Isa, _at: (usize, usize), _rows: usize, _cols: usize, _tiles: [&mut [f32]; 2], _width: usize) {
+        unreachable!("only a gated product has pairs");
+    }
 }
 
 impl Finish<'_> {
-    /// Asks for what the tile below that at (i, j) touches.
-    fn ask_below(&self, (i, j): (usize, usize), rows: usize, cols: usize) {
-        for at in (i + rows..i + 2 * rows).map(|row| row * self.n + j) {
-            self.c.ask(at, cols);
-            self.u.iter().for_each(|u| u.ask(at, cols));
-            match self.residual {
-                Some((_, Elements::F32(x))) => ask(x.as_ptr().wrapping_add(at), cols),
-                Some((_, Elements::Bf16(x))) => ask(x.as_ptr().wrapping_add(at), cols),
-                Some((_, Elements::I8(_))) | None => {}
+    /// Makes a tile of the product one of u, whose columns begin at `j`, and keeps it where asked.
+    fn shift(&self, isa: Isa, (i, j): (usize, usize), cols: usize, tile: &mut [f32], width: usize) {
+        if self.scale != 1.0 {
+            scale(isa, self.scale, tile);
+        }
+        let n = self.activation.halves() * self.n;
+        for (r, row) in tile.chunks_exact_mut(width).enumerate() {
+            let row = &mut row[..cols];
+            if let Some(bias) = self.bias {
+                add(isa, 1.0, &bias[j..j + cols], row);
             }
+            if let Some(u) = &self.u {
+                // SAFETY: a tile is handed over once, by the task that owns it.
+                unsafe { u.put(isa, (i + r) * n + j, row, false) };
+            }
+        }
+    }
+
+    /// Adds the residual to a tile of act(u) and stores it.
+    fn end(&self, isa: Isa, (i, j): (usize, usize), cols: usize, tile: &mut [f32], width: usize) {
+        let rows = tile.len() / width;
+        for (r, row) in tile.chunks_exact_mut(width).enumerate() {
+            let (row, at) = (&mut row[..cols], (i + r) * self.n + j);
+            match self.residual {
+                None => {}
+                Some((weight, Elements::F32(x))) => add(isa, weight, &x[at..at + cols], row),
+                Some((weight, Elements::Bf16(x))) => add(isa, weight, &x[at..at + cols], row),
+                Some((_, Elements::I8(_))) => unreachable!("a residual is an activation, f32 or bf16"),
+            }
+            // SAFETY: as for u.
+            unsafe { self.c.put(isa, at, row, self.accumulate) };
+        }
+        let Some(side) = self.mirror else { return };
+        let (before, i) = (i / self.n * self.n, i % self.n);
+        if i / side < j / side {
+            // SAFETY: below the diagonal, where no task computes (`Task::symmetric`), across it from this tile.
+            unsafe { self.c.put_turned((self.n, before + j), i..i + rows, cols, (tile, width), self.accumulate) };
         }
     }
 }
 
+// Columns beyond a tile's are computed along and stored nowhere.
 impl Sink for Finish<'_> {
-    fn tile(&self, isa: Isa, (i, j): (usize, usize), rows: usize, cols: usize, tile: &mut [f32], width: usize) {
-        self.ask_below((i, j), rows, cols);
-        // Columns beyond the tile's are computed along and stored nowhere.
+    fn tile(&self, isa: Isa, at: (usize, usize), rows: usize, cols: usize, tile: &mut [f32], width: usize) {
         let tile = &mut tile[..rows * width];
-        if self.scale != 1.0 {
-            scale(isa, self.scale, tile);
-        }
-        if let Some(bias) = self.bias {
-            add(isa, 1.0, &bias[j..j + cols], 0, tile, width);
-        }
-        if let Some(u) = &self.u {
-            // SAFETY: a tile is handed over once, by the task that owns it.
-            unsafe { u.put(isa, (self.n, i), j..j + cols, Rows { data: tile, width }, false) };
-        }
+        self.shift(isa, at, cols, tile, width);
         if self.activation != Activation::None {
             for part in tile.chunks_mut(ROWS * COLS) {
                 let before = &mut [0.0; ROWS * COLS][..part.len()];
@@ -192,34 +189,19 @@ impl Sink for Finish<'_> {
                 apply(isa, self.activation, before, part);
             }
         }
-        let at = i * self.n + j;
-        match self.residual {
-            None => {}
-            Some((weight, Elements::F32(x))) => add(isa, weight, &x[at..], self.n, tile, width),
-            Some((weight, Elements::Bf16(x))) => add(isa, weight, &x[at..], self.n, tile, width),
-            Some((_, Elements::I8(_))) => unreachable!("a residual is an activation, f32 or bf16"),
-        }
-        let tile = Rows { data: tile, width };
-        // SAFETY: as for u.
-        unsafe { self.c.put(isa, (self.n, i), j..j + cols, tile, self.accumulate) };
-        let Some(side) = self.mirror else { return };
-        let (before, i) = (i / self.n * self.n, i % self.n);
-        if i / side < j / side {
-            // SAFETY: below the diagonal, where no task computes (`Task::symmetric`), across it from this tile.
-            unsafe { self.c.put_turned((self.n, before + j), i..i + rows, cols, tile, self.accumulate) };
-        }
+        self.end(isa, at, cols, tile, width);
     }
-}
 
-/// `f` of every pair, with a row of the widest tile as a loop of known length: whole vectors, no call to copy them.
-#[inline(always)]
-pub(super) fn pairs<X, Y>(x: &mut [X], y: &[Y], f: impl Fn(&mut X, &Y)) {
-    if x.len() == COLS
-        && let (Some(x), Some(y)) = (x.first_chunk_mut::<COLS>(), y.first_chunk::<COLS>())
-    {
-        x.iter_mut().zip(y).for_each(|(x, y)| f(x, y));
-    } else {
-        x.iter_mut().zip(y).for_each(|(x, y)| f(x, y));
+    fn gated(&self) -> bool {
+        self.activation.halves() == 2
+    }
+
+    fn pair(&self, isa: Isa, (i, j): (usize, usize), rows: usize, cols: usize, tiles: [&mut [f32]; 2], width: usize) {
+        let [a, b] = tiles.map(|tile| &mut tile[..rows * width]);
+        self.shift(isa, (i, j), cols, a, width);
+        self.shift(isa, (i, self.n + j), cols, b, width);
+        gate(isa, a, b);
+        self.end(isa, (i, j), cols, b, width);
     }
 }
 
@@ -230,29 +212,24 @@ multiversion! {
 }
 
 multiversion! {
-    /// Adds rows of x, `stride` apart, to those of a tile; the last may be shorter.
-    fn add<X: Real>(weight: f32, x: &[X], stride: usize, tile: &mut [f32], width: usize) {
-        for (r, row) in tile.chunks_exact_mut(width).enumerate() {
-            pairs(row, &x[r * stride..], |y, x| *y += weight * x.load());
-        }
+    fn add<X: Real>(weight: f32, x: &[X], row: &mut [f32]) {
+        row.iter_mut().zip(x).for_each(|(y, x)| *y += weight * x.load());
     }
 }
 
 multiversion! {
-    fn store<X: Real>(to: &mut Tile<'_, X>, tile: Rows<'_>, accumulate: bool) {
-        for (r, row) in tile.data.chunks_exact(tile.width).enumerate() {
-            if accumulate {
-                pairs(to.row(r), row, |to, x| *to = X::store(to.load() + x));
-            } else {
-                pairs(to.row(r), row, |to, x| *to = X::store(*x));
-            }
+    fn store<X: Real>(row: &[f32], accumulate: bool, to: &mut [X]) {
+        if accumulate {
+            to.iter_mut().zip(row).for_each(|(to, x)| *to = X::store(to.load() + x));
+        } else {
+            to.iter_mut().zip(row).for_each(|(to, x)| *to = X::store(*x));
         }
     }
 }
 
-fn store_turned<X: Real>(to: &mut Tile<'_, X>, tile: Rows<'_>, accumulate: bool) {
+fn store_turned<X: Real>(to: &mut Tile<'_, X>, (tile, width): (&[f32], usize), accumulate: bool) {
     for c in 0..to.height() {
-        for (to, row) in to.row(c).iter_mut().zip(tile.data.chunks_exact(tile.width)) {
+        for (to, row) in to.row(c).iter_mut().zip(tile.chunks_exact(width)) {
             *to = X::store(if accumulate { to.load() + row[c] } else { row[c] });
         }
     }

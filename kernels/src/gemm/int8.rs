@@ -7,7 +7,7 @@
 //! The instruction multiplies signed bytes by unsigned ones, so q is packed as q + 128 and 128 times the sum of a's row is
 //! taken off again. Every unit computes the same integers, and what follows has one order: no bit depends on the level.
 
-use super::finish::{Finish, pairs};
+use super::finish::Finish;
 use super::pack::LIFT;
 use super::{Batch, ElementsMut, Epilogue, Factor, Layout, Precision, Right, Sink, Unit, run_into};
 use crate::cpu::Cores;
@@ -26,7 +26,7 @@ pub struct Quantised<'a> {
     pub rows: &'a [f32],
 }
 
-/// y `[m, n]` = act(x q^T + b) for x `[m, k]`, q `[n, k]` with `scales` `[n]`, b `[n]`.
+/// y `[m, n]` = act(x q^T + b) for x `[m, k]`, q `[n, k]` with `scales` `[n]`, b `[n]`: all three twice as long for a gate.
 ///
 /// # Panics
 /// If an operand has another length than the shape says, or k is beyond [`DEPTH`].
@@ -41,8 +41,9 @@ pub fn linear(
     activation: Activation,
     y: ElementsMut<'_>,
 ) {
-    let lens = (x.rows.len(), scales.len(), bias.map_or(n, <[f32]>::len), y.len());
-    assert_eq!(lens, (2 * m, n, n, m * n), "rows, scales, bias and output of a {m} x {n} product");
+    let columns = activation.halves() * n;
+    let lens = (x.rows.len(), scales.len(), bias.map_or(columns, <[f32]>::len), y.len());
+    assert_eq!(lens, (2 * m, columns, columns, m * n), "rows, scales, bias and output of a {m} x {n} product");
     assert!(k <= DEPTH, "sums of {k} products of bytes may not fit 32 bits");
     let finish = Epilogue { bias, activation, ..Epilogue::default() }.into_sink(m, n, y);
     let (a, b) = (Factor::new(x.values, k, Layout::Normal), Factor::new(q, k, Layout::Transposed));
@@ -60,17 +61,35 @@ struct Scaled<'a> {
 
 impl Sink for Scaled<'_> {
     fn tile(&self, isa: Isa, (i, j): (usize, usize), rows: usize, cols: usize, tile: &mut [f32], width: usize) {
-        scaled(isa, &self.rows[i..i + rows], &self.scales[j..j + cols], tile, width);
+        self.turn(isa, i, &self.scales[j..j + cols], &mut tile[..rows * width], width);
         self.finish.tile(isa, (i, j), rows, cols, tile, width);
+    }
+
+    fn gated(&self) -> bool {
+        self.finish.gated()
+    }
+
+    fn pair(&self, isa: Isa, (i, j): (usize, usize), rows: usize, cols: usize, [a, b]: [&mut [f32]; 2], width: usize) {
+        self.turn(isa, i, &self.scales[j..j + cols], &mut a[..rows * width], width);
+        self.turn(isa, i, &self.scales[self.finish.n + j..][..cols], &mut b[..rows * width], width);
+        self.finish.pair(isa, (i, j), rows, cols, [a, b], width);
+    }
+}
+
+impl Scaled<'_> {
+    /// Turns integers into numbers: `scales` are those of the tile's columns.
+    fn turn(&self, isa: Isa, i: usize, scales: &[f32], tile: &mut [f32], width: usize) {
+        for ([scale, sum], row) in self.rows[i..].iter().zip(tile.chunks_exact_mut(width)) {
+            // A sum of 2^16 bytes is an integer that f32 holds.
+            scaled(isa, *scale, LIFT * *sum as i32, scales, &mut row[..scales.len()]);
+        }
     }
 }
 
 multiversion! {
-    fn scaled(rows: &[[f32; 2]], scales: &[f32], tile: &mut [f32], width: usize) {
-        for (&[scale, sum], row) in rows.iter().zip(tile.chunks_exact_mut(width)) {
-            // A sum of 2^16 bytes is an integer that f32 holds.
-            let lifted = LIFT * sum as i32;
-            pairs(row, scales, |y, s| *y = (y.to_bits() as i32).wrapping_sub(lifted) as f32 * s * scale);
+    fn scaled(scale: f32, lifted: i32, scales: &[f32], row: &mut [f32]) {
+        for (y, s) in row.iter_mut().zip(scales) {
+            *y = (y.to_bits() as i32).wrapping_sub(lifted) as f32 * s * scale;
         }
     }
 }

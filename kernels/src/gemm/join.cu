@@ -22,6 +22,30 @@ extern "C" __global__ void __launch_bounds__(256)
   finish((u32)row, col, sum);
 }
 
+// y [m, n] = silu(a) b for u = (a, b) + bias, u [m, 2 n] kept where asked: a and b f32, `pitch` apart from row to row.
+extern "C" __global__ void __launch_bounds__(256)
+    join_gated(const float* __restrict__ a, const float* __restrict__ b, u32 pitch, u32 m, u32 n, FINISH_PARAMETERS) {
+  const Finish<true> finish = FINISH_OF(true, m, n);
+  const u32 fours = (n + 3) / 4;
+  const u64 unit = (u64)blockIdx.x * 256 + threadIdx.x, row = unit / fours;
+  if (row >= m) return;
+  const u32 col = (u32)(unit % fours) * 4, count = n - col;
+  const bool whole = (n & 3) == 0;
+  f32x4 x = load_some(a + row * pitch + col, count, whole), y = load_some(b + row * pitch + col, count, whole);
+  if (bias) {
+    const f32x4 p = load_some(bias + col, count, whole), q = load_some(bias + n + col, count, whole);
+#pragma unroll
+    for (int i = 0; i < 4; i++) x.v[i] = __fadd_rn(x.v[i], p.v[i]), y.v[i] = __fadd_rn(y.v[i], q.v[i]);
+  }
+  if (u) {
+    finish.store(u, row * 2 * n + col, x, count, whole);
+    finish.store(u, row * 2 * n + n + col, y, count, whole);
+  }
+#pragma unroll
+  for (int i = 0; i < 4; i++) y.v[i] *= x.v[i] * sigmoid(x.v[i]);
+  finish.store(c, row * n + col, y, count, whole);
+}
+
 template <class X, class Y>
 __device__ __forceinline__ void convert(const X* x, Y* y, u64 len) {
   const u64 at = ((u64)blockIdx.x * 256 + threadIdx.x) * 4;

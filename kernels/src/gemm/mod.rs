@@ -135,16 +135,21 @@ struct Blocking {
 
 impl Blocking {
     /// From the shape alone, so that no bit depends on the machine's threads.
-    fn new(unit: Unit, count: usize, (m, n, k): (usize, usize, usize)) -> Self {
+    fn new(unit: Unit, count: usize, halves: usize, (m, n, k): (usize, usize, usize)) -> Self {
         let (tile_rows, tile_cols) = unit.tile();
         let depth = unit.depth() * unit.word().depth();
-        let mut panels = if k <= depth { PANELS_AT_ONCE } else { PANELS };
+        let mut panels = if k <= depth { PANELS_AT_ONCE } else { PANELS / halves };
         let mut rows = unit.task_rows();
         let tasks = |rows: usize, panels: usize| count * m.div_ceil(rows) * n.div_ceil(panels * tile_cols);
         while tasks(rows, panels) < TASKS && panels > 1 {
             panels -= 1;
         }
-        while (tasks(rows, panels) < ROW_TASKS && rows > 2 * tile_rows) || (k > depth && rows * panels > WAITING) {
+        let waiting = |rows: usize, panels: usize| match (k <= depth, halves) {
+            (true, 1) => 0,
+            (true, _) => rows * halves,
+            (false, _) => rows * halves * panels,
+        };
+        while (tasks(rows, panels) < ROW_TASKS && rows > 2 * tile_rows) || waiting(rows, panels) > WAITING {
             rows /= 2;
         }
         Self { rows, cols: panels * tile_cols, depth }
@@ -285,8 +290,6 @@ pub(crate) fn product_of_few(
     if !few::fits(precision, &a, &Right::Plain(b)) {
         return product_into(cores, precision, (m, n, k), a, b, sink);
     }
-    a.check(m, k);
-    b.check(k, n);
     few::run(cores, (m, n, k), &a, &b, sink);
     few::COLS
 }
@@ -303,7 +306,8 @@ fn run(
     run_into(cores, unit, Batch::ONE, (m, n, k), a, b, &epilogue.into_sink(m, n, c));
 }
 
-/// Rows of the product number z begin at z m for the sink.
+/// Rows of the product number z begin at z m for the sink. A gated product has the columns j and n + j of B for the column j of
+/// C.
 fn run_into(
     cores: &Cores,
     unit: Unit,
@@ -313,12 +317,13 @@ fn run_into(
     b: Right<'_>,
     sink: &dyn Sink,
 ) {
-    let b = b.of(unit, n, k);
-    batch.check((m, n, k), a, b);
+    let halves = if sink.gated() { 2 } else { 1 };
+    let (apart, b) = (b.apart(n, k), b.of(unit, halves, n, k));
+    batch.check((m, n, k), a, b, (halves - 1) * apart);
     let bytes = |factor: Factor<'_>| factor.data.precision() == Precision::Int8;
     let both = [bytes(a), matches!(b, Right::Plain(b) if bytes(b))];
     assert_eq!(both, [unit.word() == Word::Quad; 2], "int8 is multiplied by int8 alone");
-    let blocking = Blocking::new(unit, batch.count, (m, n, k));
+    let blocking = Blocking::new(unit, batch.count, halves, (m, n, k));
     let (row_tasks, col_tasks) = (m.div_ceil(blocking.rows), n.div_ceil(blocking.cols));
     // Rows first, which share a panel of B, then products. The last columns of a symmetric product are the longest.
     let place = |task: usize| {
@@ -334,7 +339,7 @@ fn run_into(
         let next = next.map(|(z, _, j)| (batch.b(b, z), j));
         let (isa, depth, first, symmetric) = (cores.isa, blocking.depth, z * m, batch.symmetric);
         let (a, b) = (batch.a(a, z), batch.b(b, z));
-        let task = Task { isa, unit, rows, cols, first, symmetric, next, n, k, depth, a, b, sink };
+        let task = Task { isa, unit, rows, cols, first, symmetric, next, halves, apart, n, k, depth, a, b, sink };
         BUFFERS.with_borrow_mut(|buffers| match unit {
             Unit::Vectors(_) => task.run(buffers),
             Unit::Tiles(tiles, _) => tiles.with(|| task.run(buffers)),
@@ -354,6 +359,9 @@ struct Task<'a> {
     symmetric: bool,
     /// B and the first column of the task that this thread probably takes next.
     next: Option<(Right<'a>, usize)>,
+    /// Panels of B for each of C, and elements from the columns of the first to those of the second.
+    halves: usize,
+    apart: usize,
     n: usize,
     k: usize,
     depth: usize,
@@ -376,7 +384,8 @@ impl Task<'_> {
             if !in_place {
                 pack(self.isa, word, order_a, &part_a, packed_a);
             }
-            for (panel, j) in (self.cols.0..self.cols.1).step_by(tile_cols).enumerate() {
+            let columns = (self.cols.0..self.cols.1).step_by(tile_cols);
+            for (panel, (j, half)) in columns.flat_map(|j| (0..self.halves).map(move |half| (j, half))).enumerate() {
                 let cols = (j, (j + tile_cols).min(self.cols.1));
                 let end = if self.symmetric { cols.1 } else { self.rows.1 };
                 if self.rows.0 >= end {
@@ -385,15 +394,20 @@ impl Task<'_> {
                 let depth = (ks.1 - ks.0).div_ceil(word.depth());
                 let words = match self.b {
                     Right::Plain(b) => {
-                        pack(self.isa, self.unit.word_of_b(), order_b, &Part::of_b(b, cols, ks), packed_b);
+                        let part = Part::of_b(b.after(half * self.apart), cols, ks);
+                        pack(self.isa, self.unit.word_of_b(), order_b, &part, packed_b);
                         &*packed_b
                     }
-                    Right::Packed(_) => self.b.panel(self.unit, self.n, ks, j).expect("packed words have panels"),
+                    Right::Packed(words) => packed::panel(words, self.unit, (self.n, self.k), half, ks, j),
                 };
-                let mut ahead = self.ahead(ks, j);
+                let mut ahead = self.ahead(ks, j, half);
+                // Tiles wait for the next block of k, or for their other half.
+                let place = if one_block { half } else { panel } * strips;
                 for (strip, i) in (self.rows.0..self.rows.1.min(end)).step_by(tile_rows).enumerate() {
-                    let at = if one_block { 0 } else { panel * strips + strip } * tile_rows * tile_cols;
-                    let tile = &mut tiles_of_c[at..at + tile_rows * tile_cols];
+                    let size = tile_rows * tile_cols;
+                    let at = if one_block && self.halves == 1 { 0 } else { (place + strip) * size };
+                    let (before, tile) = tiles_of_c.split_at_mut(at);
+                    let tile = &mut tile[..size];
                     match self.unit {
                         Unit::Vectors(_) => {
                             let strip = if in_place {
@@ -439,30 +453,41 @@ impl Task<'_> {
                     }
                     if ks.1 == self.k {
                         let rows = (self.rows.1 - i).min(tile_rows);
-                        self.sink.tile(self.isa, (self.first + i, j), rows, cols.1 - cols.0, tile, tile_cols);
+                        let (at, count) = ((self.first + i, j), cols.1 - cols.0);
+                        match (self.halves, half) {
+                            (1, _) => self.sink.tile(self.isa, at, rows, count, tile, tile_cols),
+                            (_, 0) => {}
+                            _ => {
+                                let other = before.len() - strips * size;
+                                let tiles = [&mut before[other..other + size], tile];
+                                self.sink.pair(self.isa, at, rows, count, tiles, tile_cols);
+                            }
+                        }
                     }
                 }
             }
         }
     }
 
-    /// The lines of B that are needed after the panel at column `j` of the block `ks`: the next panel's, or the next block's
-    /// first, or where this thread's next task probably begins.
-    fn ahead(&self, ks: (usize, usize), j: usize) -> Ahead {
+    /// The lines of B that are needed after the panel at column `j` of the block `ks`: its other half's, the next panel's, the next
+    /// block's first, or those where this thread's next task probably begins.
+    fn ahead(&self, ks: (usize, usize), j: usize, half: usize) -> Ahead {
         let wide = self.unit.tile().1;
         let block = |k: usize| (k, (k + self.depth).min(self.k));
-        let (b, j, ks) = if j + wide < self.cols.1 {
-            (self.b, j + wide, ks)
+        let (b, j, half, ks) = if half + 1 < self.halves {
+            (self.b, j, half + 1, ks)
+        } else if j + wide < self.cols.1 {
+            (self.b, j + wide, 0, ks)
         } else if ks.1 < self.k {
-            (self.b, self.cols.0, block(ks.1))
+            (self.b, self.cols.0, 0, block(ks.1))
         } else {
             let Some((b, j)) = self.next else { return Ahead::nothing() };
-            (b, j, block(0))
+            (b, j, 0, block(0))
         };
         match b {
-            Right::Plain(b) => Ahead::new(&Part::of_b(b, (j, (j + wide).min(self.n)), ks)),
-            Right::Packed(_) => {
-                let words = b.panel(self.unit, self.n, ks, j).expect("packed words have panels");
+            Right::Plain(b) => Ahead::new(&Part::of_b(b.after(half * self.apart), (j, (j + wide).min(self.n)), ks)),
+            Right::Packed(words) => {
+                let words = packed::panel(words, self.unit, (self.n, self.k), half, ks, j);
                 Ahead::of_words(words, wide * (ks.1 - ks.0).div_ceil(self.unit.word().depth()))
             }
         }

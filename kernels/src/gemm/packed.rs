@@ -67,34 +67,52 @@ fn offset(unit: Unit, n: usize, ks: (usize, usize), j: usize) -> usize {
 pub enum Right<'a> {
     /// B in memory.
     Plain(Factor<'a>),
-    /// w of x w^T, packed at this process's level.
+    /// w of x w^T, packed at this process's level; for a gated product its two halves, one after the other.
     Packed(&'a [u32]),
 }
 
 impl<'a> Right<'a> {
     /// This factor for a unit: words that the unit has no order for are weights as they lie.
-    pub(super) fn of(self, unit: Unit, n: usize, k: usize) -> Self {
+    pub(super) fn of(self, unit: Unit, halves: usize, n: usize, k: usize) -> Self {
         match self {
             Right::Packed(words) if !packs(unit) => {
-                let w = &bytemuck::cast_slice::<u32, bf16>(words)[..n * k];
+                assert_eq!(words.len(), halves * packed_words(n, k), "packed weights [{n}, {k}]");
+                let w = &bytemuck::cast_slice::<u32, bf16>(words)[..(halves - 1) * self.apart(n, k) + n * k];
                 Right::Plain(Factor { data: Elements::Bf16(w), stride: k, layout: Layout::Transposed })
             }
             other => other,
         }
     }
 
-    /// The packed words of the panel at column `j` of the block `ks`, if there are any.
-    pub(super) fn panel(self, unit: Unit, n: usize, ks: (usize, usize), j: usize) -> Option<&'a [u32]> {
+    /// Elements (bf16 of packed words) from the columns of a gated product's first half to those of its second.
+    pub(super) fn apart(self, n: usize, k: usize) -> usize {
         match self {
-            Right::Plain(_) => None,
-            Right::Packed(words) => Some(&words[offset(unit, n, ks, j)..]),
+            Right::Plain(Factor { layout: Layout::Normal, .. }) => n,
+            Right::Plain(Factor { layout: Layout::Transposed, stride, .. }) => n * stride,
+            Right::Packed(_) => 2 * packed_words(n, k),
         }
     }
 
-    pub(super) fn check(self, n: usize, k: usize) {
+    /// # Panics
+    /// If the factor ends before n columns that begin `apart` elements after its first.
+    pub(super) fn check(self, n: usize, k: usize, apart: usize) {
         match self {
-            Right::Plain(factor) => factor.check(k, n),
-            Right::Packed(words) => assert_eq!(words.len(), packed_words(n, k), "packed weights [{n}, {k}]"),
+            Right::Plain(factor) => factor.after(apart).check(k, n),
+            Right::Packed(words) => {
+                assert_eq!(words.len(), packed_words(n, k) + apart / 2, "packed weights [{n}, {k}]");
+            }
         }
     }
+}
+
+/// The packed words of the panel at column `j` of one half of the weights, in the block `ks`.
+pub(super) fn panel(
+    words: &[u32],
+    unit: Unit,
+    (n, k): (usize, usize),
+    half: usize,
+    ks: (usize, usize),
+    j: usize,
+) -> &[u32] {
+    &words[half * packed_words(n, k) + offset(unit, n, ks, j)..]
 }

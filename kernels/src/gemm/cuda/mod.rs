@@ -107,6 +107,7 @@ pub(crate) fn number(activation: Activation) -> u32 {
         Activation::Gelu => 3,
         Activation::GeluErf => 4,
         Activation::Tanh => 5,
+        Activation::SwiGlu => unreachable!("a gate takes two columns: `gate` joins them"),
     }
 }
 
@@ -242,6 +243,21 @@ impl Product {
             }
             (_, end) => plan.list.push(end.arguments(launch)),
         }
+    }
+}
+
+/// Appends y [m, n] = silu(a) b for u = (a, b) + bias, where `finish` says what y is, the bias, and where u [m, 2 n] is kept; a and
+/// b are f32, `pitch` elements from row to row.
+pub(crate) fn gate((m, n): (usize, usize), (a, b, pitch): (Place, Place, usize), finish: Finish, plan: &mut Launches) {
+    let join = Launch::over(&JOIN, "join_gated", m * n.div_ceil(4)).at(a).at(b).u32(pitch).u32(m).u32(n);
+    plan.list.push(finish.arguments(join));
+}
+
+/// The place so many bytes later.
+pub(crate) fn later(place: Place, bytes: usize) -> Place {
+    match place {
+        Place::Scratch(offset) => Place::Scratch(offset + bytes),
+        Place::Slot(slot) => Place::Slot(Slot { offset: slot.offset + bytes, ..slot }),
     }
 }
 

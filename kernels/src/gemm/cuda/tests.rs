@@ -27,7 +27,7 @@ fn check(machine: Machine, form: Form, half: bool, (m, n, k): (usize, usize, usi
     let [x, y] = [reads[0].f64(), reads[1].f64()];
     let (op, truth) = match form {
         Form::Nt => (
-            Op::Linear { bias: false, activation: Activation::None },
+            Op::Linear { bias: false, activation: Activation::None, keep: false },
             reference::forward(Activation::None, k, &x, &y, None).0,
         ),
         Form::Nn => (Op::LinearDx, reference::dx(k, &x, &y)),
@@ -95,7 +95,7 @@ fn long_sums_are_split_and_joined() {
 fn a_row_has_the_same_bits_in_every_batch() {
     let (i, o) = (512, 128);
     let (x, w) = (Host::normal(&[200, i], 1).bf16(), Host::normal(&[o, i], 2).bf16());
-    let op = Op::Linear { bias: false, activation: Activation::None };
+    let op = Op::Linear { bias: false, activation: Activation::None, keep: false };
     for arch in [Arch::Sm80, Arch::Sm90a] {
         let machine = Machine { arch, processors: 2 };
         let all = emulated(machine, 0, op, &[x.clone(), w.clone()], &[]);
@@ -107,20 +107,34 @@ fn a_row_has_the_same_bits_in_every_batch() {
 
 #[test]
 fn packed_weights_are_rows_as_they_are() {
-    for (n, i, o) in [(5, 40, 24), (9, 7, 13)] {
+    for (n, i, o) in [(5, 40, 24), (9, 7, 26)] {
         let (x, w, b) = (Host::normal(&[n, i], 1).bf16(), Host::normal(&[o, i], 2).bf16(), Host::normal(&[o], 3));
-        let words = {
-            let mut bits: Vec<u16> = w.f64().iter().map(|&w| galatea_tensor::bf16::from_f64(w).to_bits()).collect();
-            bits.resize(2 * crate::gemm::packed_words(o, i), 0);
-            bits.chunks(2).map(|pair| u32::from(pair[0]) | u32::from(pair[1]) << 16).collect::<Vec<u32>>()
+        let bits: Vec<u16> = w.f64().iter().map(|&w| galatea_tensor::bf16::from_f64(w).to_bits()).collect();
+        // Rows in as many runs as the activation has columns of u, each with room for any machine's order.
+        let words = |halves: usize| {
+            let room = 2 * crate::gemm::packed_words(o / halves, i);
+            let runs = bits.chunks(o / halves * i).flat_map(|run| {
+                let padding = std::iter::repeat_n(0, room - run.len());
+                run.iter().copied().chain(padding).collect::<Vec<u16>>()
+            });
+            let runs: Vec<u16> = runs.collect();
+            let words: Vec<u32> = runs.chunks(2).map(|pair| u32::from(pair[0]) | u32::from(pair[1]) << 16).collect();
+            Host::u32(&[words.len()], words)
         };
-        let words = Host::u32(&[words.len()], words);
-        for (arch, activation) in [(Arch::Sm80, Activation::Gelu), (Arch::Sm90a, Activation::None)] {
+        for (arch, activation) in [
+            (Arch::Sm80, Activation::Gelu),
+            (Arch::Sm90a, Activation::None),
+            (Arch::Sm80, Activation::SwiGlu),
+            (Arch::Sm90a, Activation::SwiGlu),
+        ] {
             let machine = Machine { arch, processors: 4 };
-            let plain = Op::Linear { bias: true, activation };
+            let plain = Op::Linear { bias: true, activation, keep: false };
             let packed = Op::LinearPacked { bias: true, activation, outputs: o as u32 };
             let plain = emulated(machine, 1, plain, &[x.clone(), w.clone(), b.clone()], &[]);
-            assert_eq!(plain[0], emulated(machine, 2, packed, &[x.clone(), words.clone(), b.clone()], &[])[0]);
+            assert_eq!(
+                plain[0],
+                emulated(machine, 2, packed, &[x.clone(), words(activation.halves()), b.clone()], &[])[0]
+            );
         }
     }
 }

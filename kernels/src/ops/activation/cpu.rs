@@ -33,6 +33,7 @@ multiversion! {
             Activation::Gelu => map(y, u, u, u, |u, _, _| u * sigmoid(GELU_SCALE * (u + GELU_CUBE * u * u * u))),
             Activation::GeluErf => map(y, u, u, u, |u, _, _| u * normal_cdf(u).0),
             Activation::Tanh => map(y, u, u, u, |u, _, _| tanh(u)),
+            Activation::SwiGlu => unreachable!("it takes columns in pairs (`gemm::Sink::pair`); no op of one tensor has it (`slots`)"),
         }
     }
 }
@@ -61,6 +62,7 @@ multiversion! {
                 let y = tanh(u);
                 dy * (1.0 - y) * (1.0 + y)
             }),
+            Activation::SwiGlu => unreachable!("as above"),
         }
     }
 }

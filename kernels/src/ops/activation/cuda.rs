@@ -1,22 +1,11 @@
 use crate::cuda::grid::{each, typed};
 use crate::cuda::{Arch, Launches, Source};
+use crate::gemm::cuda::number;
 use crate::op::Activation;
 use crate::program::Inst;
 
 /// Nonlinearities.
 pub(crate) const SOURCE: Source = Source { name: "activation", text: include_str!("activation.cu"), archs: &Arch::ALL };
-
-/// The number of an activation in activation.cuh.
-pub(crate) fn number(activation: Activation) -> u32 {
-    match activation {
-        Activation::None => 0,
-        Activation::Relu => 1,
-        Activation::Silu => 2,
-        Activation::Gelu => 3,
-        Activation::GeluErf => 4,
-        Activation::Tanh => 5,
-    }
-}
 
 /// y = act(u).
 pub(crate) fn forward(inst: &Inst, activation: Activation) -> Launches {

@@ -34,6 +34,7 @@ pub(crate) fn forward(activation: Activation, u: f64) -> f64 {
         Activation::Gelu => 0.5 * u * (1.0 + gelu_argument(u).0.tanh()),
         Activation::GeluErf => u * normal_cdf(u),
         Activation::Tanh => u.tanh(),
+        Activation::SwiGlu => unreachable!("two columns make one: `swiglu::reference`"),
     }
 }
 
@@ -52,5 +53,6 @@ pub(crate) fn derivative(activation: Activation, u: f64) -> f64 {
         }
         Activation::GeluErf => normal_cdf(u) + u * (-u * u / 2.0).exp() / (2.0 * PI).sqrt(),
         Activation::Tanh => 1.0 - u.tanh().powi(2),
+        Activation::SwiGlu => unreachable!("as above"),
     }
 }

@@ -7,7 +7,7 @@ use crate::ops::adamw::{State, Tiles};
 use crate::ops::add_rows;
 use galatea_tensor::bf16;
 
-/// y = act(x w^T + b) for rows of `i`; `u` receives x w^T + b where an activation is asked. `few` asks for dot products.
+/// y = act(x w^T + b) for rows of `i`; `u` receives x w^T + b. `few` asks for dot products.
 #[expect(clippy::too_many_arguments, reason = "the op's parameters, reads and writes")]
 pub fn forward(
     cores: &Cores,
@@ -20,11 +20,11 @@ pub fn forward(
     y: ElementsMut<'_>,
     u: Option<ElementsMut<'_>>,
 ) {
-    let (n, o) = (x.len() / i, w.len() / i);
+    let (n, columns) = (x.len() / i, w.len() / i / activation.halves());
     let (precision, x) = (w.precision(), Factor::new(x, i, Layout::Normal));
     let w = Factor::new(w, i, Layout::Transposed);
     let product = if few { gemm_of_few } else { gemm };
-    product(cores, precision, (n, o, i), x, w, y, Epilogue { bias, activation, u, ..Epilogue::default() });
+    product(cores, precision, (n, columns, i), x, w, y, Epilogue { bias, activation, u, ..Epilogue::default() });
 }
 
 /// y = act(x w^T + b) for rows of `i` and `o` packed rows of weights.
@@ -41,7 +41,7 @@ pub fn packed(
 ) {
     let (n, x) = (x.len() / i, Factor::new(x, i, Layout::Normal));
     let epilogue = Epilogue { bias, activation, ..Epilogue::default() };
-    product_packed(cores, (n, o, i), x, words, ElementsMut::Bf16(y), epilogue);
+    product_packed(cores, (n, o / activation.halves(), i), x, words, ElementsMut::Bf16(y), epilogue);
 }
 
 /// dx [.., i] = dy w for dy [.., o], w [o, i].

@@ -1,36 +1,57 @@
 //! The linear layer and its gradients as products on CUDA.
 
 use crate::cuda::{Launches, Machine, Place};
-use crate::gemm::cuda::{Descend, End, Finish, Form, Matrix, Product, column_sums};
+use crate::gemm::cuda::{Descend, End, Finish, Form, Matrix, Product, column_sums, gate, later, reserve};
+use crate::gemm::packed_words;
 use crate::op::{Activation, AdamW};
 use crate::program::Inst;
 use galatea_tensor::DType;
 
-/// y = act(x w^T + b), and u where an activation is asked.
-pub(crate) fn forward(inst: &Inst, machine: Machine, bias: bool, activation: Activation) -> Launches {
+/// y = act(x w^T + b), and u if it is kept.
+pub(crate) fn forward(inst: &Inst, machine: Machine, bias: bool, activation: Activation, keep: bool) -> Launches {
     let (x, w, y) = (inst.reads[0], inst.reads[1], inst.writes[0]);
-    let finish = Finish {
-        bias: bias.then(|| inst.reads[2].into()),
-        activation,
-        u: (activation != Activation::None).then(|| inst.writes[1].into()),
-        ..Finish::plain(y)
-    };
-    let shape = (x.shape.rows(), w.shape.dim(0), w.shape.dim(1));
-    let (a, b) = (Matrix::from(x), Matrix::from(w));
-    let product =
-        Product { form: Form::Nt, shape, dtype: b.dtype, a, b, end: End::Finish(finish), split: false, count: 1 };
-    planned(product, machine)
+    let (bias, u) = (bias.then(|| inst.reads[2].into()), keep.then(|| inst.writes[1].into()));
+    let finish = Finish { bias, activation, u, ..Finish::plain(y) };
+    let (n, o, i) = (x.shape.rows(), w.shape.dim(0), w.shape.dim(1));
+    let mut plan = Launches::default();
+    if activation == Activation::SwiGlu {
+        // One product for both halves, in f32 until they have met.
+        let sums = reserve(&mut plan, n * o * size_of::<f32>());
+        let product = Finish::plain(Matrix { place: sums, dtype: DType::F32 });
+        layer((n, o, i), x.into(), w.into(), product).plan(machine, &mut plan);
+        let finish = Finish { activation: Activation::None, ..finish };
+        gate((n, o / 2), (sums, later(sums, o / 2 * size_of::<f32>()), o), finish, &mut plan);
+    } else {
+        layer((n, o, i), x.into(), w.into(), finish).plan(machine, &mut plan);
+    }
+    plan
 }
 
-/// The same with packed weights: rows as they are, in the order of w.
+/// The same with packed weights: rows as they are, in the order of w; for a gate the two halves, each with its words.
 pub(crate) fn packed(inst: &Inst, machine: Machine, bias: bool, activation: Activation, o: u32) -> Launches {
-    let (x, y) = (inst.reads[0], inst.writes[0]);
+    let (x, words, y) = (inst.reads[0], inst.reads[1], inst.writes[0]);
     let finish = Finish { bias: bias.then(|| inst.reads[2].into()), activation, ..Finish::plain(y) };
-    let shape = (x.shape.rows(), o as usize, x.shape.cols());
-    let (a, b) = (Matrix::from(x), Matrix { place: inst.reads[1].into(), dtype: DType::Bf16 });
-    let product =
-        Product { form: Form::Nt, shape, dtype: b.dtype, a, b, end: End::Finish(finish), split: false, count: 1 };
-    planned(product, machine)
+    let (n, o, i) = (x.shape.rows(), o as usize / activation.halves(), x.shape.cols());
+    let weights = |first: usize| Matrix { place: later(words.into(), first * size_of::<u32>()), dtype: DType::Bf16 };
+    let mut plan = Launches::default();
+    if activation == Activation::SwiGlu {
+        let halves = [0, packed_words(o, i)].map(|first| {
+            let sums = reserve(&mut plan, n * o * size_of::<f32>());
+            let product = Finish::plain(Matrix { place: sums, dtype: DType::F32 });
+            layer((n, o, i), x.into(), weights(first), product).plan(machine, &mut plan);
+            sums
+        });
+        let finish = Finish { activation: Activation::None, ..finish };
+        gate((n, o), (halves[0], halves[1], o), finish, &mut plan);
+    } else {
+        layer((n, o, i), x.into(), weights(0), finish).plan(machine, &mut plan);
+    }
+    plan
+}
+
+/// x w^T for rows x and rows w of i.
+fn layer(shape: (usize, usize, usize), a: Matrix, b: Matrix, finish: Finish) -> Product {
+    Product { form: Form::Nt, shape, dtype: b.dtype, a, b, end: End::Finish(finish), split: false, count: 1 }
 }
 
 /// dx = dy w.

@@ -1,8 +1,12 @@
 use super::reference;
-use crate::cases::{BF16, Host, check};
+use crate::cases::{BF16, Host, check, run};
+use crate::gemm::{pack_weights, packed_words};
+use crate::isa::Isa;
 use crate::op::{Activation, Op};
 use crate::ops::activation::reference::derivative;
 use crate::ops::add::differences::check_gradients;
+use crate::ops::swiglu;
+use galatea_tensor::bf16;
 
 /// Sums of up to four hundred products, rounded one by one: relative to the largest, the root of their number in units.
 const TOLERANCE: f64 = 3e-6;
@@ -25,9 +29,12 @@ fn forward_equals_reference() {
             for bias in [false, true] {
                 let b64 = bias.then(|| b.f64());
                 let (y, u) = reference::forward(activation, i, &x.f64(), &w.f64(), b64.as_deref());
-                let reads = [x.clone(), w.clone(), b.clone()];
-                let truth = if activation == Activation::None { vec![y] } else { vec![y, u] };
-                check(Op::Linear { bias, activation }, &reads[..2 + usize::from(bias)], &[], &truth, TOLERANCE);
+                let (reads, mut truth) = ([x.clone(), w.clone(), b.clone()], vec![y, u]);
+                for keep in [true, false] {
+                    truth.truncate(1 + usize::from(keep));
+                    let op = Op::Linear { bias, activation, keep };
+                    check(op, &reads[..2 + usize::from(bias)], &[], &truth, TOLERANCE);
+                }
             }
         }
     }
@@ -56,13 +63,12 @@ fn half_precision_equals_reference() {
         let (x16, w16, dy16) = (x.bf16(), w.bf16(), dy.bf16());
         for activation in [Activation::None, Activation::Gelu] {
             let (y, u) = reference::forward(activation, i, &x16.f64(), &w16.f64(), Some(&b.f64()));
-            let truth = if activation == Activation::None { vec![y] } else { vec![y, u] };
-            let op = Op::Linear { bias: true, activation };
+            let (op, truth) = (Op::Linear { bias: true, activation, keep: true }, [y, u]);
             check(op, &[x16.clone(), w16.clone(), b.clone()], &[], &truth, BF16);
             check(op, &[x.clone(), w16.clone(), b.clone()], &[], &truth, BF16);
         }
         let (y, _) = reference::forward(Activation::None, i, &x16.f64(), &w.f64(), None);
-        let op = Op::Linear { bias: false, activation: Activation::None };
+        let op = Op::Linear { bias: false, activation: Activation::None, keep: false };
         check(op, &[x16.clone(), w.clone()], &[], &[y], TOLERANCE);
         check(Op::LinearDx, &[dy16.clone(), w16.clone()], &[], &[reference::dx(o, &dy16.f64(), &w16.f64())], BF16);
         let (dw, db) = reference::dw(o, i, &dy16.f64(), &x16.f64());
@@ -112,12 +118,62 @@ fn gradient_equals_finite_differences() {
     }
 }
 
+/// As [`SIZES`], with the width of the gate; one position of every text, several blocks of k in either type, and a gate that is
+/// not whole panels.
+const GATES: [(&[usize], usize, usize); 7] = [
+    (&[1], 1, 1),
+    (&[3, 1], 33, 50),
+    (&[2, 3], 16, 48),
+    (&[2, 100], 30, 193),
+    (&[9], 1000, 17),
+    (&[3, 90], 70, 64),
+    (&[5, 60], 400, 32),
+];
+
+#[test]
+fn a_gate_in_the_layer_equals_the_layer_and_then_the_gate() {
+    for (lead, i, f) in GATES {
+        let (x, w, b) = (Host::normal(&dims(lead, i), 1), Host::normal(&[2 * f, i], 2), Host::normal(&[2 * f], 3));
+        for (half, bias) in [(false, false), (false, true), (true, false), (true, true)] {
+            let [x, w] = [&x, &w].map(|host| if half { host.bf16() } else { host.clone() });
+            let b64 = bias.then(|| b.f64());
+            let (_, u) = reference::forward(Activation::None, i, &x.f64(), &w.f64(), b64.as_deref());
+            let mut truth = vec![swiglu::reference::forward(f, &u), u];
+            // The largest of y is a product of two columns of u; the rounding of each stands beside it.
+            let tolerance = if half { BF16 } else { 2.0 * TOLERANCE };
+            for keep in [true, false] {
+                truth.truncate(1 + usize::from(keep));
+                let op = Op::Linear { bias, activation: Activation::SwiGlu, keep };
+                check(op, &[x.clone(), w.clone(), b.clone()][..2 + usize::from(bias)], &[], &truth, tolerance);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_gate_of_packed_halves_changes_no_bit() {
+    for (lead, i, f) in GATES.into_iter().filter(|(lead, ..)| lead.last() != Some(&1)) {
+        let [x, w] = [(dims(lead, i), 1), (vec![2 * f, i], 2)].map(|(dims, row)| Host::normal(&dims, row).bf16());
+        let (b, activation) = (Host::normal(&[2 * f], 3), Activation::SwiGlu);
+        let weights: Vec<bf16> = w.f64().iter().map(|&w| bf16::from_f64(w)).collect();
+        for isa in Isa::available() {
+            let size = packed_words(f, i);
+            let mut words = vec![0; 2 * size];
+            for (w, words) in weights.chunks(f * i).zip(words.chunks_mut(size)) {
+                pack_weights(isa, (f, i), w, words);
+            }
+            let words = Host::u32(&[words.len()], words);
+            let op = Op::Linear { bias: true, activation, keep: false };
+            let plain = run(isa, 2, op, &[x.clone(), w.clone(), b.clone()], &[]);
+            let op = Op::LinearPacked { bias: true, activation, outputs: 2 * f as u32 };
+            let packed = run(isa, 2, op, &[x.clone(), words, b.clone()], &[]);
+            assert_eq!(plain[0], packed[0], "{isa:?} {lead:?} {i} {f}");
+        }
+    }
+}
+
 #[test]
 fn packed_weights_change_no_bit() {
-    use crate::cases::run;
-    use crate::gemm::{pack_weights, packed_words};
-    use crate::isa::Isa;
-    use galatea_tensor::bf16;
     // Fewer rows are multiplied by weights as they lie, in another order.
     for (lead, i, o) in SIZES.into_iter().filter(|(lead, ..)| lead.iter().product::<usize>() > 4) {
         let (x, w, b) =
@@ -127,7 +183,8 @@ fn packed_weights_change_no_bit() {
             let mut words = vec![0; packed_words(o, i)];
             pack_weights(isa, (o, i), &weights, &mut words);
             let words = Host::u32(&[words.len()], words);
-            let plain = run(isa, 2, Op::Linear { bias: true, activation }, &[x.clone(), w.clone(), b.clone()], &[]);
+            let op = Op::Linear { bias: true, activation, keep: false };
+            let plain = run(isa, 2, op, &[x.clone(), w.clone(), b.clone()], &[]);
             let op = Op::LinearPacked { bias: true, activation, outputs: o as u32 };
             let packed = run(isa, 2, op, &[x.clone(), words, b.clone()], &[]);
             assert_eq!(plain[0], packed[0], "{isa:?} {activation:?} {lead:?} {i} {o}");
@@ -137,8 +194,6 @@ fn packed_weights_change_no_bit() {
 
 #[test]
 fn a_step_fused_with_its_gradient_has_the_bits_of_one_after_it() {
-    use crate::cases::run;
-    use crate::isa::Isa;
     use crate::op::{AdamW, Hyper};
     let adamw = AdamW { beta_1: 0.9, beta_2: 0.99, eps: 1e-8, weight_decay: 0.1 };
     let mut hyper = vec![0.01; Hyper::LEN];

@@ -21,7 +21,7 @@ pub fn forward(
     bias: Option<&[f32]>,
     y: ElementsMut<'_>,
 ) {
-    let shape = (x.values.len() / i, q.len() / i, i);
+    let shape = (x.values.len() / i, q.len() / i / activation.halves(), i);
     linear(cores, shape, x, q, scales, bias, activation, y);
 }
 

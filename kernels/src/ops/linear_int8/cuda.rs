@@ -1,7 +1,7 @@
 //! The linear layer with int8 weights on CUDA: rows quantised, then one product.
 
 use crate::cuda::{Arch, Launch, Launches, Machine, Source};
-use crate::gemm::cuda::{Finish, bytes};
+use crate::gemm::cuda::{Finish, Matrix, bytes, gate, later, reserve};
 use crate::op::Activation;
 use crate::program::Inst;
 use galatea_tensor::DType;
@@ -18,6 +18,15 @@ pub(crate) fn forward(inst: &Inst, machine: Machine, bias: bool, activation: Act
     let grid = [n.div_ceil(8) as u32, 1, 1];
     let mut plan = Launches::from(Launch::new(&SOURCE, entry, grid, 256).at(x).at(a).at(rows).u32(n).u32(i));
     let finish = Finish { bias: bias.then(|| inst.reads[3].into()), activation, ..Finish::plain(y) };
-    bytes(machine, (n, o, i), (a.into(), rows.into()), (q.into(), scales.into()), finish, &mut plan);
+    let operands = ((a.into(), rows.into()), (q.into(), scales.into()));
+    if activation == Activation::SwiGlu {
+        let sums = reserve(&mut plan, n * o * size_of::<f32>());
+        let product = Finish::plain(Matrix { place: sums, dtype: DType::F32 });
+        bytes(machine, (n, o, i), operands.0, operands.1, product, &mut plan);
+        let halves = (sums, later(sums, o / 2 * size_of::<f32>()), o);
+        gate((n, o / 2), halves, Finish { activation: Activation::None, ..finish }, &mut plan);
+    } else {
+        bytes(machine, (n, o, i), operands.0, operands.1, finish, &mut plan);
+    }
     plan
 }

@@ -3,7 +3,7 @@ use crate::cases::{BF16, Host, check, run};
 use crate::isa::Isa;
 use crate::op::{Activation, Op};
 use crate::ops::activation::reference::forward as act;
-use crate::ops::linear;
+use crate::ops::{linear, swiglu};
 use galatea_random::Philox;
 use proptest::prelude::*;
 
@@ -63,6 +63,18 @@ fn activations_and_bf16_follow_the_integers() {
                 check(Op::LinearInt8 { bias: true, activation }, &reads, &[], &[truth], tolerance);
             }
         }
+    }
+}
+
+#[test]
+fn a_gate_follows_the_integers() {
+    for (lead, i, f) in [(&[1][..], 7, 5), (&[2, 100], 30, 97), (&[9], 386, 17), (&[9], 1600, 50)] {
+        let (x, q, scales, b, _) = operands(lead, i, 2 * f);
+        let u = reference::forward(i, &f32s(&x), &q, &scales, Some(&f32s(&b)));
+        let truth = swiglu::reference::forward(f, &u.iter().map(|&u| f64::from(u)).collect::<Vec<_>>());
+        let reads = [x, Host::i8(&[2 * f, i], q), Host::f32(&[2 * f], scales), b];
+        let op = Op::LinearInt8 { bias: true, activation: Activation::SwiGlu };
+        check(op, &reads, &[], &[truth], 1e-6);
     }
 }
 

@@ -19,6 +19,13 @@ pub fn backward<X: Real>(cores: &Cores, f: usize, u: &[X], dy: &[X], du: &mut [X
 }
 
 multiversion! {
+    /// b = silu(a) b.
+    pub(crate) fn gate(a: &[f32], b: &mut [f32]) {
+        b.iter_mut().zip(a).for_each(|(b, &a)| *b *= a * sigmoid(a));
+    }
+}
+
+multiversion! {
     fn rows<X: Real>(f: usize, u: &[X], y: &mut [X]) {
         for (u, y) in u.chunks_exact(2 * f).zip(y.chunks_exact_mut(f)) {
             let (a, b) = u.split_at(f);

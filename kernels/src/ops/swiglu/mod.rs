@@ -1,4 +1,5 @@
-//! The gate of a SwiGLU feed-forward layer: one half of the columns, through SiLU, lets the other pass.
+//! The gate of a SwiGLU feed-forward layer: one half of the columns, through SiLU, lets the other pass. A linear layer with
+//! `Activation::SwiGlu` applies it to its tiles while they are in cache; the op by itself is for a u that stands in memory.
 //!
 //! ```text
 //! y = silu(a) b,  u = (a, b);      da = dy b silu'(a),  db = dy silu(a)
@@ -13,8 +14,9 @@
 mod cpu;
 pub(crate) mod cuda;
 #[cfg(test)]
-mod reference;
+pub(crate) mod reference;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use cpu::gate;
 pub use cpu::{backward, forward};
