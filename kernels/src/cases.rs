@@ -211,6 +211,12 @@ pub(crate) fn emulated(op: Op, reads: &[Host], in_place: &[Host], truth: &[Vec<f
     let schedules = if crate::cost(&inst).flops > LARGE { asked.div_ceil(4) } else { asked };
     #[cfg(feature = "cuda")]
     launchable::check(&inst);
+    #[cfg(feature = "cuda")]
+    if let (Some(mut cuda), true) = (device(), cuda::launches(&inst, MACHINES[0]).is_ok()) {
+        let name = format!("{op:?} on the device");
+        let found = run_on(&mut cuda, op, reads, in_place).unwrap_or_else(|e| panic!("{name}: {e}"));
+        close(&name, &found, truth, tolerance);
+    }
     let mut planned = Vec::new();
     for machine in MACHINES {
         let Ok(launches) = cuda::launches(&inst, machine) else { return };
@@ -228,6 +234,22 @@ pub(crate) fn emulated(op: Op, reads: &[Host], in_place: &[Host], truth: &[Vec<f
             close(&name, &found, truth, tolerance);
         }
     }
+}
+
+/// The GPU of this machine, if it has one; `GALATEA_REQUIRE_CUDA=1` makes a missing one a failure.
+#[cfg(feature = "cuda")]
+fn device() -> Option<cuda::Cuda> {
+    static DEVICE: std::sync::OnceLock<Option<cuda::Cuda>> = std::sync::OnceLock::new();
+    let found = DEVICE.get_or_init(|| match cuda::Gpu::find(0).ready() {
+        Ok(cuda) => Some(cuda),
+        Err(why) => {
+            let required = std::env::var_os("GALATEA_REQUIRE_CUDA").is_some_and(|on| on != "0");
+            assert!(!required, "GALATEA_REQUIRE_CUDA is set, and {why}");
+            galatea_fixtures::skipped(&format!("the cases on a GPU: {why}"));
+            None
+        }
+    });
+    found.clone()
 }
 
 /// Operations of a case that takes the interpreter a tenth of a second.
